@@ -1,0 +1,189 @@
+//! Everything that platform teams declared, at one revision, checked and typed. Generated types do
+//! not pass beyond this point.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use segue_shared::ids::{Revision, ServiceName, VersionLabel};
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MeshConfig {
+    pub revision: Revision,
+    pub services: BTreeMap<ServiceName, Service>,
+    /// By the service that they are about.
+    pub routes: BTreeMap<ServiceName, Route>,
+    /// By the service that they are about.
+    pub traffic: BTreeMap<ServiceName, TrafficPolicy>,
+    /// By the service that they are about; sidecars learn them with the issue of their own.
+    pub session_keys: BTreeMap<ServiceName, Vec<SessionKey>>,
+}
+
+/// A logical upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    pub name: ServiceName,
+    pub protocol: Protocol,
+    /// Further host names, lower-case.
+    pub hosts: Vec<String>,
+    pub port: u16,
+    /// The oldest first; never empty.
+    pub versions: Vec<Version>,
+    pub default_version: VersionLabel,
+    /// `None`: all services.
+    pub depends_on: Option<Vec<ServiceName>>,
+}
+
+/// What endpoints speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http,
+    Http2,
+    Grpc,
+    Tcp,
+    Mcp,
+    Llm,
+}
+
+/// One version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    pub label: VersionLabel,
+    pub endpoints: Vec<SocketAddr>,
+    /// Host and port to be resolved.
+    pub dns: Option<(String, u16)>,
+}
+
+/// How requests to a service reach its versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// `namespace/name` of the resource.
+    pub name: ServiceName,
+    pub split_by: SplitBy,
+    /// In the order written.
+    pub rules: Vec<Rule>,
+}
+
+/// What splits callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitBy {
+    Random,
+    Header(String),
+    Cookie(String),
+}
+
+/// Where a session's id is found, as far as a split can use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionKey {
+    Header(String),
+    Cookie(String),
+    /// A place that only the context layer reads.
+    Other,
+}
+
+/// Requests that match go to the backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub name: String,
+    /// Any of them; never empty (the default matches prefix `/`).
+    pub matches: Vec<Match>,
+    pub filters: Filters,
+    /// Empty only where a redirect answers.
+    pub backends: Vec<Backend>,
+    /// `None`: without limit.
+    pub timeout: Option<Duration>,
+    /// `None`: as `timeout`.
+    pub try_timeout: Option<Duration>,
+    pub retry: Option<Retry>,
+}
+
+/// Conditions that all hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Match {
+    pub path: PathMatch,
+    pub headers: Vec<(String, ValueMatch)>,
+    pub query: Vec<(String, ValueMatch)>,
+    pub method: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    Prefix(String),
+    Exact(String),
+    Regex(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    Exact(String),
+    Regex(String),
+}
+
+/// What a rule changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filters {
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub mirror: Option<Mirror>,
+    pub redirect: Option<Redirect>,
+    pub host_rewrite: Option<String>,
+    pub path_rewrite: Option<PathRewrite>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+    pub remove: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    pub service: ServiceName,
+    pub version: VersionLabel,
+    /// Hundredths of a percent, 0 to 10,000.
+    pub share: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    pub status: u16,
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub path: Option<PathRewrite>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathRewrite {
+    Full(String),
+    Prefix(String),
+}
+
+/// One version and its share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub service: ServiceName,
+    pub version: VersionLabel,
+    /// As written; shares are relative to the sum of the rule.
+    pub weight: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub statuses: Vec<u16>,
+    pub attempts: u32,
+    pub backoff: Duration,
+}
+
+/// How callers talk to a service: what the sidecar applies today. The rest of the message is kept
+/// in the store and takes effect with its own capability.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficPolicy {
+    pub connect_timeout: Option<Duration>,
+    pub max_connections: Option<u32>,
+    pub max_pending_requests: Option<u32>,
+    pub max_requests: Option<u32>,
+    pub idle_timeout: Option<Duration>,
+}

@@ -1,0 +1,4 @@
+//! Pure core of the control plane: parse, check, compile, compare. No sockets, no tasks, no clock.
+
+pub mod config;
+pub mod snapshot;

@@ -1,0 +1,10 @@
+//! Words that both planes of Segue need. A file enters only when both planes use it.
+
+pub mod backoff;
+pub mod bucket;
+pub mod extension;
+pub mod ids;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod xds_names;

@@ -1,0 +1,4 @@
+//! Pure core of the sidecar: xDS resources compiled to tables, and the decisions on them. No
+//! sockets, no tasks, no clock, no hidden randomness: time and draws are arguments.
+
+pub mod snapshot;

@@ -1,0 +1,113 @@
+//! Clusters: the endpoints of one version and how to talk to them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_shared::ids::{ServiceName, VersionLabel};
+
+/// Place of a cluster in the [`ClusterTable`] of the same snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterIndex(pub u32);
+
+/// The clusters of one snapshot.
+#[derive(Debug, Default)]
+pub struct ClusterTable {
+    clusters: Vec<Arc<Cluster>>,
+    by_name: HashMap<Arc<str>, ClusterIndex>,
+}
+
+/// One cluster. An unchanged cluster is the same `Arc` in the next snapshot.
+#[derive(Debug, PartialEq)]
+pub struct Cluster {
+    /// Name in xDS: the stable id under which pools and counters outlive snapshots.
+    pub name: Arc<str>,
+    /// The version that the cluster stands for; `None` under foreign control planes.
+    pub version: Option<(ServiceName, VersionLabel)>,
+    /// What the endpoints speak.
+    pub http: HttpVersion,
+    /// Time to establish a connection.
+    pub connect_timeout: Duration,
+    /// Caps and times of connections.
+    pub limits: PoolLimits,
+    /// Endpoints that may be picked, in a stable order.
+    pub endpoints: Arc<[Endpoint]>,
+}
+
+/// Protocol of a cluster's endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    #[default]
+    Http1,
+    /// With prior knowledge.
+    Http2,
+}
+
+/// Caps and times of the connections to one cluster, for the whole sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Connections. Default 1024.
+    pub max_connections: u32,
+    /// Requests that wait for a connection. Default 1024.
+    pub max_pending_requests: u32,
+    /// Requests at one time. Default 1024.
+    pub max_requests: u32,
+    /// Time after which an idle connection is closed. Default 60 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    /// Share among the endpoints of the cluster, at least 1.
+    pub weight: u32,
+}
+
+impl ClusterTable {
+    /// A table of these clusters; the first of two with one name counts.
+    pub fn new(clusters: Vec<Arc<Cluster>>) -> Self {
+        let mut by_name = HashMap::with_capacity(clusters.len());
+        for (i, cluster) in clusters.iter().enumerate() {
+            by_name.entry(Arc::clone(&cluster.name)).or_insert(ClusterIndex(i as u32));
+        }
+        Self { clusters, by_name }
+    }
+
+    /// The cluster at an index of the same snapshot.
+    pub fn get(&self, index: ClusterIndex) -> Option<&Arc<Cluster>> {
+        self.clusters.get(index.0 as usize)
+    }
+
+    /// The place of a name.
+    pub fn index_of(&self, name: &str) -> Option<ClusterIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All clusters in the order of their indices.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.iter()
+    }
+
+    /// Number of clusters.
+    pub fn len(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty()
+    }
+}

@@ -1,0 +1,27 @@
+//! The immutable tables that a request reads. No decisions here: `routing` and `balance` decide.
+
+mod cluster;
+mod route;
+
+use segue_shared::ids::Revision;
+
+pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
+pub use route::{
+    DirectResponse, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, PathMatcher, PathRewrite,
+    QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher, RouteTable, Split, SplitKey,
+    ValueMatcher, VirtualHost,
+};
+
+/// All that requests of one moment are decided by. Swapped as a whole, loaded once a request.
+#[derive(Debug, Default)]
+pub struct CompiledSnapshot {
+    /// Counts the swaps of this process; never falls.
+    pub generation: u64,
+    /// The revision that the control plane marked the snapshot with. `None` under control planes
+    /// that send no marks, and before the first snapshot.
+    pub revision: Option<Revision>,
+    /// Routes of requests that leave the application.
+    pub routes: RouteTable,
+    /// Clusters that routes name by index.
+    pub clusters: ClusterTable,
+}

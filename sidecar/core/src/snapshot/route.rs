@@ -1,0 +1,191 @@
+//! Routes: from host and request to an action.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use regex::bytes::Regex;
+use segue_shared::bucket::Salt;
+
+use super::ClusterIndex;
+
+/// Virtual hosts by authority. Lookup: exact, then longest `*.suffix`, then longest `prefix.*`, then
+/// `*` (Envoy's order).
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    /// Lower-case host (with `:port` unless `ignore_port`) to virtual host.
+    pub exact: HashMap<Box<str>, Arc<VirtualHost>>,
+    /// `.example.com` of `*.example.com`, the longest first.
+    pub suffixes: Vec<(Box<str>, Arc<VirtualHost>)>,
+    /// `example.` of `example.*`, the longest first.
+    pub prefixes: Vec<(Box<str>, Arc<VirtualHost>)>,
+    /// `*`.
+    pub any: Option<Arc<VirtualHost>>,
+    /// Whether a port in the authority is left out of the lookup.
+    pub ignore_port: bool,
+}
+
+/// Routes of one host.
+#[derive(Debug)]
+pub struct VirtualHost {
+    pub name: Box<str>,
+    /// In the order of the configuration; the first that matches decides.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Name for logs and metrics; may be empty.
+    pub name: Box<str>,
+    pub matcher: RouteMatcher,
+    pub action: RouteAction,
+    /// Applied on the way to the upstream.
+    pub request_headers: HeaderEdits,
+    /// Applied on the way to the caller.
+    pub response_headers: HeaderEdits,
+}
+
+/// All conditions must hold.
+#[derive(Debug)]
+pub struct RouteMatcher {
+    pub path: PathMatcher,
+    pub method: Option<Method>,
+    pub headers: Vec<HeaderMatcher>,
+    pub query: Vec<QueryMatcher>,
+}
+
+/// Condition on the path, without the query.
+#[derive(Debug)]
+pub enum PathMatcher {
+    /// Begins with the bytes.
+    Prefix(Box<str>),
+    /// Is the path or lies below it, by whole segments; without a trailing slash.
+    SegmentPrefix(Box<str>),
+    Exact(Box<str>),
+    /// The whole path.
+    Regex(Regex),
+}
+
+/// Condition on a header. Several lines of one name are joined by `,` as RFC 9110 section 5.3 says.
+#[derive(Debug)]
+pub struct HeaderMatcher {
+    pub name: HeaderName,
+    pub value: ValueMatcher,
+    pub invert: bool,
+}
+
+/// Condition on a query parameter.
+#[derive(Debug)]
+pub struct QueryMatcher {
+    pub name: Box<str>,
+    pub value: ValueMatcher,
+}
+
+/// Condition on a value.
+#[derive(Debug)]
+pub enum ValueMatcher {
+    Present,
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Suffix(Box<[u8]>),
+    Contains(Box<[u8]>),
+    /// The whole value.
+    Regex(Regex),
+}
+
+/// What happens to a request.
+#[derive(Debug)]
+pub enum RouteAction {
+    Forward(Forward),
+    Direct(DirectResponse),
+    Redirect(Redirect),
+}
+
+/// On to a cluster.
+#[derive(Debug)]
+pub struct Forward {
+    pub split: Split,
+    /// From the request's arrival to the end of the response; `None`: without limit.
+    pub timeout: Option<Duration>,
+    /// For one attempt; `None`: as `timeout`.
+    pub try_timeout: Option<Duration>,
+    /// Authority that the upstream sees.
+    pub host_rewrite: Option<HeaderValue>,
+    pub path_rewrite: Option<PathRewrite>,
+    pub retry: Option<Retry>,
+}
+
+/// A change of the path; the query stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathRewrite {
+    /// The whole path.
+    Full(Box<str>),
+    /// What the matcher matched as a prefix.
+    Prefix(Box<str>),
+}
+
+/// When a failed attempt is repeated on the same cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub attempts: u32,
+    pub statuses: Vec<StatusCode>,
+    /// Whether refused and reset connections count.
+    pub connect_failure: bool,
+    pub backoff: Duration,
+}
+
+/// Ranges of the 10,000 buckets, each owned by a cluster.
+#[derive(Debug)]
+pub struct Split {
+    pub key: SplitKey,
+    pub salt: Salt,
+    /// `(end, cluster)`: buckets below `end` and not below the end before. The last end is 10,000.
+    /// One entry where there is nothing to split.
+    pub ranges: Vec<(u16, ClusterIndex)>,
+}
+
+/// What is hashed into a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitKey {
+    /// A new draw for each request.
+    Random,
+    /// Value of a header; a request without it gets a draw.
+    Header(HeaderName),
+    /// Value of a cookie; a request without it gets a draw.
+    Cookie(Box<str>),
+}
+
+/// An answer without an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectResponse {
+    pub status: StatusCode,
+    pub body: Box<[u8]>,
+}
+
+/// The caller is sent elsewhere; what is `None` stays as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    pub status: StatusCode,
+    pub scheme: Option<Box<str>>,
+    pub host: Option<Box<str>>,
+    pub port: Option<u16>,
+    pub path: Option<PathRewrite>,
+}
+
+/// Changes to headers, in the order remove, set, add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    pub remove: Vec<HeaderName>,
+    pub edits: Vec<HeaderEdit>,
+}
+
+/// One header set or added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderEdit {
+    pub name: HeaderName,
+    pub value: HeaderValue,
+    /// Beside what is there, instead of in its place.
+    pub append: bool,
+}
