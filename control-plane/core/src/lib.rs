@@ -1,4 +1,5 @@
 //! Pure core of the control plane: parse, check, compile, compare. No sockets, no tasks, no clock.
 
 pub mod config;
+pub mod diff;
 pub mod snapshot;

@@ -1,0 +1,53 @@
+//! What changes between two configurations.
+
+use std::collections::BTreeMap;
+
+use segue_proto::config::v1::Resource;
+
+use crate::config::{ResourceKey, key, to_yaml};
+
+/// What becomes of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceChange {
+    pub key: ResourceKey,
+    pub kind: ChangeKind,
+    /// YAML before; `None` where it did not exist.
+    pub before: Option<String>,
+    /// YAML after; `None` where it does not exist any more.
+    pub after: Option<String>,
+}
+
+/// How a resource changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Unchanged,
+    Created,
+    Configured,
+    Deleted,
+}
+
+/// What becomes of each resource of either side, in the order of keys, unchanged ones included.
+/// Where one side has a key twice, the last counts.
+pub fn diff(before: &[Resource], after: &[Resource]) -> Vec<ResourceChange> {
+    let mut pairs: BTreeMap<ResourceKey, (Option<&Resource>, Option<&Resource>)> = BTreeMap::new();
+    for resource in before {
+        pairs.entry(key(resource)).or_default().0 = Some(resource);
+    }
+    for resource in after {
+        pairs.entry(key(resource)).or_default().1 = Some(resource);
+    }
+    pairs
+        .into_iter()
+        .map(|(key, (before, after))| ResourceChange {
+            key,
+            kind: match (before, after) {
+                (Some(before), Some(after)) if before == after => ChangeKind::Unchanged,
+                (Some(_), Some(_)) => ChangeKind::Configured,
+                (None, _) => ChangeKind::Created,
+                (_, None) => ChangeKind::Deleted,
+            },
+            before: before.map(to_yaml),
+            after: after.map(to_yaml),
+        })
+        .collect()
+}
