@@ -11,6 +11,11 @@ use segue_shared::ids::{ServiceName, VersionLabel};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterIndex(pub u32);
 
+impl ClusterIndex {
+    /// In no table.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// The clusters of one snapshot.
 #[derive(Debug, Default)]
 pub struct ClusterTable {

@@ -3,13 +3,15 @@
 mod cluster;
 mod route;
 
+use std::sync::Arc;
+
 use segue_shared::ids::Revision;
 
 pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
 pub use route::{
-    DirectResponse, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, PathMatcher, PathRewrite,
-    QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher, RouteTable, Split, SplitKey,
-    ValueMatcher, VirtualHost,
+    DirectResponse, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain, PathMatcher,
+    PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher, RouteTable,
+    Split, SplitKey, ValueMatcher, VirtualHost,
 };
 
 /// All that requests of one moment are decided by. Swapped as a whole, loaded once a request.
@@ -20,8 +22,8 @@ pub struct CompiledSnapshot {
     /// The revision that the control plane marked the snapshot with. `None` under control planes
     /// that send no marks, and before the first snapshot.
     pub revision: Option<Revision>,
-    /// Routes of requests that leave the application.
-    pub routes: RouteTable,
+    /// Routes of requests that leave the application; the same `Arc` as long as they do not change.
+    pub routes: Arc<RouteTable>,
     /// Clusters that routes name by index.
     pub clusters: ClusterTable,
 }

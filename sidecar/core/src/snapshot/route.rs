@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::bytes::Regex;
 use segue_shared::bucket::Salt;
+use thiserror::Error;
 
 use super::ClusterIndex;
 
@@ -24,6 +25,54 @@ pub struct RouteTable {
     pub any: Option<Arc<VirtualHost>>,
     /// Whether a port in the authority is left out of the lookup.
     pub ignore_port: bool,
+}
+
+/// A domain that is no host, `*.suffix`, `prefix.*` or `*`, or that another virtual host has.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidDomain {
+    #[error("{0:?} is no domain: use a host, `*.suffix`, `prefix.*` or `*`")]
+    Malformed(String),
+    #[error("domain {0:?} belongs to another virtual host already")]
+    Taken(String),
+}
+
+impl RouteTable {
+    /// Adds a domain of a virtual host.
+    pub fn insert(&mut self, domain: &str, host: Arc<VirtualHost>) -> Result<(), InvalidDomain> {
+        let lower = domain.to_ascii_lowercase();
+        let taken = || InvalidDomain::Taken(domain.to_owned());
+        if lower.is_empty() || lower.matches('*').count() > 1 {
+            return Err(InvalidDomain::Malformed(domain.to_owned()));
+        }
+        if lower == "*" {
+            return match self.any.replace(host) {
+                Some(_) => Err(taken()),
+                None => Ok(()),
+            };
+        }
+        let (list, part) = if let Some(suffix) = lower.strip_prefix('*') {
+            (&mut self.suffixes, suffix)
+        } else if let Some(prefix) = lower.strip_suffix('*') {
+            (&mut self.prefixes, prefix)
+        } else if lower.contains('*') {
+            return Err(InvalidDomain::Malformed(domain.to_owned()));
+        } else {
+            return match self.exact.insert(lower.into(), host) {
+                Some(_) => Err(taken()),
+                None => Ok(()),
+            };
+        };
+        // The longest first, then by text, so that one of each can be found by halving.
+        match list.binary_search_by(|(other, _)| {
+            part.len().cmp(&other.len()).then_with(|| other.as_ref().cmp(part))
+        }) {
+            Ok(_) => Err(taken()),
+            Err(at) => {
+                list.insert(at, (part.into(), host));
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Routes of one host.
@@ -74,6 +123,8 @@ pub struct HeaderMatcher {
     pub name: HeaderName,
     pub value: ValueMatcher,
     pub invert: bool,
+    /// Whether a header that is not there counts as an empty one.
+    pub missing_is_empty: bool,
 }
 
 /// Condition on a query parameter.

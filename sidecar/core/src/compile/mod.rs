@@ -1,0 +1,1 @@
+//! From xDS resources to tables.
