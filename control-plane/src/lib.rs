@@ -1,1 +1,3 @@
+//! Segue's control plane: store, admin API, xDS server.
 
+pub mod store;

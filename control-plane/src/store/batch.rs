@@ -1,0 +1,97 @@
+//! What a batch does to a configuration: pure, the same for every store.
+
+use std::collections::BTreeMap;
+
+use segue_control_plane_core::config::{self, ResourceKey};
+use segue_proto::config::v1::Resource;
+use segue_shared::ids::Revision;
+
+use super::contract::{
+    ChangeKind, Commit, RecordedChange, RevisionRecord, StoreError, StoredResource,
+};
+
+/// One resource before and after a batch; they differ.
+pub struct Step {
+    pub key: ResourceKey,
+    pub before: Option<StoredResource>,
+    pub after: Option<StoredResource>,
+}
+
+/// The steps of `commit` when it becomes `revision`, in the order of keys. `current` finds what is
+/// stored.
+pub fn plan(
+    commit: &Commit,
+    revision: Revision,
+    mut current: impl FnMut(&ResourceKey) -> Result<Option<StoredResource>, StoreError>,
+) -> Result<Vec<Step>, StoreError> {
+    let mut wanted: BTreeMap<ResourceKey, Option<&Resource>> =
+        commit.deletes.iter().map(|key| (key.clone(), None)).collect();
+    for resource in &commit.upserts {
+        if resource.resource.is_none() {
+            return Err(StoreError::Nameless);
+        }
+        let key = config::key(resource);
+        if key.name.is_empty() {
+            return Err(StoreError::Nameless);
+        }
+        wanted.insert(key, Some(resource));
+    }
+    let mut steps = Vec::with_capacity(wanted.len());
+    for (key, resource) in wanted {
+        let before = current(&key)?;
+        if before.as_ref().map(|stored| &stored.resource) == resource {
+            continue;
+        }
+        let after = resource.map(|resource| StoredResource {
+            key: key.clone(),
+            resource: resource.clone(),
+            revision,
+            created_at: before.as_ref().map_or(commit.at, |stored| stored.created_at),
+            changed_at: commit.at,
+        });
+        steps.push(Step { key, before, after });
+    }
+    Ok(steps)
+}
+
+/// What the history says about the steps.
+pub fn record(commit: Commit, revision: Revision, steps: &[Step]) -> RevisionRecord {
+    let changes = steps
+        .iter()
+        .map(|step| {
+            let kind = match (&step.before, &step.after) {
+                (None, _) => ChangeKind::Created,
+                (Some(_), Some(_)) => ChangeKind::Configured,
+                (Some(_), None) => ChangeKind::Deleted,
+            };
+            RecordedChange { key: step.key.clone(), kind }
+        })
+        .collect();
+    RevisionRecord {
+        revision,
+        at: commit.at,
+        author: commit.author,
+        message: commit.message,
+        changes,
+    }
+}
+
+/// Refuses a commit whose base is not the newest revision.
+pub fn check_base(expected: Option<Revision>, found: Revision) -> Result<(), StoreError> {
+    match expected {
+        Some(expected) if expected != found => Err(StoreError::Conflict { expected, found }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a revision that was not made yet or is not kept any more.
+pub fn check_kept(
+    revision: Revision,
+    oldest: Revision,
+    newest: Revision,
+) -> Result<(), StoreError> {
+    if revision < oldest || revision > newest {
+        return Err(StoreError::NotKept { revision, oldest, newest });
+    }
+    Ok(())
+}

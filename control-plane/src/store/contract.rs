@@ -1,0 +1,133 @@
+//! What every store promises, whatever it is made of. `store/tests.rs` holds each one to it.
+
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+use segue_control_plane_core::config::ResourceKey;
+use segue_proto::config::v1::Resource;
+use segue_shared::ids::Revision;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Most revisions that one call of [`Store::history`] gives.
+pub const MOST_HISTORY: usize = 500;
+
+/// Keeps the configuration.
+///
+/// * A commit is there whole or not at all, and what was acknowledged survives a crash.
+/// * Revisions are dense: each commit that changes something takes the next number.
+/// * A reader sees one revision, never parts of two.
+pub trait Store: Send + Sync + 'static {
+    /// Commits a batch on top of the newest revision and gives the revision that holds it. A batch
+    /// that changes nothing is no commit: the newest revision comes back. Once begun, a commit
+    /// runs to its end even where the returned future is dropped.
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, StoreError>>;
+
+    /// The newest configuration, in the order of keys.
+    fn load(&self) -> BoxFuture<'_, Result<(Revision, Vec<StoredResource>), StoreError>>;
+
+    /// The configuration as it was at `revision`, in the order of keys.
+    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<Vec<StoredResource>, StoreError>>;
+
+    /// What was committed below `before` (`None`: up to the newest), the newest first; at most
+    /// `limit` and never more than [`MOST_HISTORY`].
+    fn history(
+        &self,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<History, StoreError>>;
+
+    /// The newest revision, now and after each commit.
+    fn watch(&self) -> watch::Receiver<Revision>;
+}
+
+/// A batch.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The commit happens only on top of this revision. `None`: on top of whatever is newest.
+    pub expected: Option<Revision>,
+    /// Resources to create or replace. One that is equal to what is stored is left as it is.
+    pub upserts: Vec<Resource>,
+    /// Resources to remove. One that does not exist is passed over; one that is also in `upserts`
+    /// stays.
+    pub deletes: Vec<ResourceKey>,
+    pub author: String,
+    pub message: String,
+    /// The store has no clock of its own.
+    pub at: SystemTime,
+}
+
+/// A resource and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredResource {
+    pub key: ResourceKey,
+    pub resource: Resource,
+    /// The revision that last changed it.
+    pub revision: Revision,
+    pub created_at: SystemTime,
+    pub changed_at: SystemTime,
+}
+
+/// A part of the history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The newest first.
+    pub revisions: Vec<RevisionRecord>,
+    /// The oldest revision that [`Store::at`] can still read. 0: the empty configuration.
+    pub oldest: Revision,
+}
+
+/// One commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevisionRecord {
+    pub revision: Revision,
+    pub at: SystemTime,
+    pub author: String,
+    pub message: String,
+    /// In the order of keys.
+    pub changes: Vec<RecordedChange>,
+}
+
+/// What became of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedChange {
+    pub key: ResourceKey,
+    pub kind: ChangeKind,
+}
+
+/// Kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Created,
+    Configured,
+    Deleted,
+}
+
+/// A store that does not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("the configuration moved on: expected revision {expected}, found {found}")]
+    Conflict { expected: Revision, found: Revision },
+    #[error("revision {revision} is not kept: revisions {oldest} to {newest} are")]
+    NotKept { revision: Revision, oldest: Revision, newest: Revision },
+    #[error("a resource of the batch has no kind or no name")]
+    Nameless,
+    #[error(
+        "the store {file} was written by a newer release (format {found}, this release knows \
+         {known}): run that release or give another --data-dir"
+    )]
+    NewerFormat { file: String, found: u64, known: u64 },
+    #[error("the store {file} is in use by another process: stop it or give another --data-dir")]
+    InUse { file: String },
+    #[error("the store {file} cannot be opened: {reason}")]
+    Open { file: String, reason: String },
+    #[error("the store holds what this release cannot read: {0}")]
+    Unreadable(String),
+    #[error("the store failed: {0}")]
+    Failed(String),
+    #[error(
+        "the store takes no more commits because a write to disk failed earlier ({0}): see to the \
+         disk and restart the control plane"
+    )]
+    Stopped(String),
+}

@@ -1,0 +1,159 @@
+//! How the redb store writes its values: protobuf, so that later releases can add fields.
+
+use std::time::SystemTime;
+
+use prost::Message;
+use prost_types::Timestamp;
+use segue_control_plane_core::config::{self, Kind, ResourceKey};
+use segue_proto::config::v1::Resource;
+use segue_shared::ids::Revision;
+
+use super::batch::Step;
+use super::contract::{ChangeKind, RecordedChange, RevisionRecord, StoreError, StoredResource};
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceValue {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+    #[prost(message, optional, tag = "3")]
+    created_at: Option<Timestamp>,
+    #[prost(message, optional, tag = "4")]
+    changed_at: Option<Timestamp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RevisionValue {
+    #[prost(message, optional, tag = "1")]
+    at: Option<Timestamp>,
+    #[prost(string, tag = "2")]
+    author: String,
+    #[prost(string, tag = "3")]
+    message: String,
+    #[prost(message, repeated, tag = "4")]
+    changes: Vec<ChangeValue>,
+}
+
+/// A change and what it takes to undo it.
+#[derive(Clone, PartialEq, Message)]
+struct ChangeValue {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    namespace: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(message, optional, tag = "4")]
+    before: Option<ResourceValue>,
+    /// The resource is gone since.
+    #[prost(bool, tag = "5")]
+    deleted: bool,
+}
+
+/// What a key was before a revision.
+pub type Before = (ResourceKey, Option<StoredResource>);
+
+/// The key of a resource in its table. Its order is not that of [`ResourceKey`].
+pub fn table_key(key: &ResourceKey) -> String {
+    format!("{}/{}/{}", key.kind, key.namespace, key.name)
+}
+
+pub fn encode_resource(stored: &StoredResource) -> Vec<u8> {
+    value_of(stored).encode_to_vec()
+}
+
+pub fn decode_resource(bytes: &[u8]) -> Result<StoredResource, StoreError> {
+    stored(ResourceValue::decode(bytes).map_err(unreadable)?)
+}
+
+pub fn encode_revision(record: &RevisionRecord, steps: &[Step]) -> Vec<u8> {
+    let changes = steps
+        .iter()
+        .map(|step| ChangeValue {
+            kind: step.key.kind.to_string(),
+            namespace: step.key.namespace.clone(),
+            name: step.key.name.clone(),
+            before: step.before.as_ref().map(value_of),
+            deleted: step.after.is_none(),
+        })
+        .collect();
+    let value = RevisionValue {
+        at: Some(record.at.into()),
+        author: record.author.clone(),
+        message: record.message.clone(),
+        changes,
+    };
+    value.encode_to_vec()
+}
+
+pub fn decode_revision(revision: Revision, bytes: &[u8]) -> Result<RevisionRecord, StoreError> {
+    let value = RevisionValue::decode(bytes).map_err(unreadable)?;
+    let changes = value
+        .changes
+        .iter()
+        .map(|change| {
+            let kind = match (&change.before, change.deleted) {
+                (None, _) => ChangeKind::Created,
+                (Some(_), false) => ChangeKind::Configured,
+                (Some(_), true) => ChangeKind::Deleted,
+            };
+            Ok(RecordedChange { key: key_of(change)?, kind })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(RevisionRecord {
+        revision,
+        at: time(value.at)?,
+        author: value.author,
+        message: value.message,
+        changes,
+    })
+}
+
+/// What the resources that a revision changed were before it.
+pub fn decode_before(bytes: &[u8]) -> Result<Vec<Before>, StoreError> {
+    let value = RevisionValue::decode(bytes).map_err(unreadable)?;
+    value
+        .changes
+        .into_iter()
+        .map(|change| Ok((key_of(&change)?, change.before.map(stored).transpose()?)))
+        .collect()
+}
+
+fn value_of(stored: &StoredResource) -> ResourceValue {
+    ResourceValue {
+        resource: Some(stored.resource.clone()),
+        revision: stored.revision.0,
+        created_at: Some(stored.created_at.into()),
+        changed_at: Some(stored.changed_at.into()),
+    }
+}
+
+fn stored(value: ResourceValue) -> Result<StoredResource, StoreError> {
+    let resource =
+        value.resource.filter(|resource| resource.resource.is_some()).ok_or_else(|| {
+            StoreError::Unreadable("a resource of a kind that it does not know".to_owned())
+        })?;
+    Ok(StoredResource {
+        key: config::key(&resource),
+        resource,
+        revision: Revision(value.revision),
+        created_at: time(value.created_at)?,
+        changed_at: time(value.changed_at)?,
+    })
+}
+
+fn key_of(change: &ChangeValue) -> Result<ResourceKey, StoreError> {
+    let kind = Kind::parse(&change.kind)
+        .ok_or_else(|| StoreError::Unreadable(format!("the kind {:?}", change.kind)))?;
+    Ok(ResourceKey { kind, namespace: change.namespace.clone(), name: change.name.clone() })
+}
+
+fn time(at: Option<Timestamp>) -> Result<SystemTime, StoreError> {
+    at.and_then(|at| SystemTime::try_from(at).ok())
+        .ok_or_else(|| StoreError::Unreadable("a time".to_owned()))
+}
+
+fn unreadable(error: prost::DecodeError) -> StoreError {
+    StoreError::Unreadable(error.to_string())
+}
