@@ -1,1 +1,4 @@
 
+pub mod activate;
+pub mod snapshot_handle;
+pub mod xds;
