@@ -1,0 +1,155 @@
+//! The application behind the sidecars: small, real, and honest about which version it is.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /…` | `{"version":…,"instance":…,"method":…,"path":…,"host":…}` |
+//! | `POST /…` | the body of the request |
+//! | `/bytes?n=1024` | so many bytes |
+//! | `/sse?n=10&ms=100` | so many events, one each interval |
+//! | `/status/503` | that status |
+//! | `/delay?ms=100` | as `GET /`, later |
+//!
+//! Every answer carries `x-version` and `x-instance` (the address it listens on). HTTP/1.1 and
+//! HTTP/2 with prior knowledge share one port.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+/// The largest answer of `/bytes`.
+const MAX_BYTES: usize = 64 << 20;
+
+/// What one instance is.
+#[derive(Clone, Debug)]
+pub struct Echo {
+    /// What `x-version` says.
+    pub version: String,
+    /// Time before each answer.
+    pub delay: Duration,
+}
+
+impl Echo {
+    /// Serves until the listener fails.
+    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        let instance = Arc::new(Instance {
+            version: header(&self.version)?,
+            address: header(&listener.local_addr()?.to_string())?,
+            echo: self,
+        });
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true);
+            let instance = Arc::clone(&instance);
+            tokio::spawn(async move {
+                let service = service_fn(move |request| answer(Arc::clone(&instance), request));
+                let mut server = auto::Builder::new(TokioExecutor::new());
+                server.http1().timer(TokioTimer::new());
+                server.http2().max_concurrent_streams(1000);
+                // A caller that goes away is its own affair.
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+}
+
+struct Instance {
+    version: HeaderValue,
+    address: HeaderValue,
+    echo: Echo,
+}
+
+fn header(value: &str) -> io::Result<HeaderValue> {
+    HeaderValue::from_str(value).map_err(io::Error::other)
+}
+
+async fn answer(
+    instance: Arc<Instance>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if !instance.echo.delay.is_zero() {
+        tokio::time::sleep(instance.echo.delay).await;
+    }
+    let path = request.uri().path().to_owned();
+    let mut response = match path.as_str() {
+        "/bytes" => Response::new(full(bytes(&request))),
+        "/sse" => events(number(request.uri(), "n", 10), number(request.uri(), "ms", 100)),
+        "/delay" => {
+            tokio::time::sleep(Duration::from_millis(number(request.uri(), "ms", 100))).await;
+            describe(&instance.echo, &instance.address, &request)
+        }
+        _ if path.starts_with("/status/") => {
+            let code = path["/status/".len()..].parse().ok();
+            let code = code.and_then(|code| StatusCode::from_u16(code).ok());
+            let mut response = Response::new(full(Bytes::new()));
+            *response.status_mut() = code.unwrap_or(StatusCode::BAD_REQUEST);
+            response
+        }
+        _ if request.method() == Method::POST => Response::new(request.into_body().boxed()),
+        _ => describe(&instance.echo, &instance.address, &request),
+    };
+    let headers = response.headers_mut();
+    headers.insert("x-version", instance.version.clone());
+    headers.insert("x-instance", instance.address.clone());
+    Ok(response)
+}
+
+fn describe(echo: &Echo, address: &HeaderValue, request: &Request<Incoming>) -> Response<Body> {
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(""),
+    };
+    let text = serde_json::json!({
+        "version": echo.version,
+        "instance": address.to_str().unwrap_or(""),
+        "method": request.method().as_str(),
+        "path": request.uri().path(),
+        "host": host,
+    });
+    let mut response = Response::new(full(Bytes::from(format!("{text}\n"))));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn bytes(request: &Request<Incoming>) -> Bytes {
+    let n = number(request.uri(), "n", 1024);
+    Bytes::from(vec![b'x'; usize::try_from(n).unwrap_or(MAX_BYTES).min(MAX_BYTES)])
+}
+
+fn events(n: u64, interval_ms: u64) -> Response<Body> {
+    let events = futures_util::stream::iter(0..n).then(move |i| async move {
+        if i > 0 {
+            tokio::time::sleep(Duration::from_millis(interval_ms)).await;
+        }
+        Ok(Frame::data(Bytes::from(format!("id: {i}\ndata: event {i}\n\n"))))
+    });
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(events)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+fn number(uri: &Uri, key: &str, default: u64) -> u64 {
+    let pairs = uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .into_iter()
+        .find(|(name, _)| *name == key)
+        .map_or(default, |(_, value)| value.parse().unwrap_or(default))
+}

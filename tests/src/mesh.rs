@@ -1,0 +1,245 @@
+//! A whole mesh on this machine: control plane, sidecars and applications as real processes.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::admin::Admin;
+use crate::binaries::Binaries;
+use crate::process::{Process, Program};
+use crate::{fetch, wait};
+
+/// Time for a process to end when asked.
+const END_LIMIT: Duration = Duration::from_secs(20);
+const READY_LIMIT: Duration = Duration::from_secs(20);
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Processes that belong together, with a directory that goes when they go.
+pub struct Mesh {
+    binaries: Binaries,
+    // Declared before `dir`: processes end before their directory goes.
+    control_plane: ControlPlane,
+    dir: TempDir,
+}
+
+impl Mesh {
+    /// Starts a control plane with an empty store.
+    pub fn start() -> io::Result<Self> {
+        let binaries = Binaries::find()?;
+        let dir = tempfile::Builder::new().prefix("segue-").tempdir()?;
+        let control_plane = ControlPlane::start(&binaries, dir.path())?;
+        Ok(Self { binaries, control_plane, dir })
+    }
+
+    /// The directory of data and logs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn control_plane(&mut self) -> &mut ControlPlane {
+        &mut self.control_plane
+    }
+
+    /// A new connection to the admin API.
+    pub fn admin(&self) -> io::Result<Admin> {
+        Admin::connect(self.control_plane.admin_address)
+    }
+
+    /// Starts one instance of the test application.
+    pub fn echo(&self, version: &str) -> io::Result<Application> {
+        let process = Program::new(format!("echo-{version}"), self.binaries.echo(), self.dir())
+            .flag("--address", ANY_PORT.to_string())
+            .flag("--version", version)
+            .start()?;
+        Ok(Application { address: process.listening("http")?, process })
+    }
+
+    /// Starts a sidecar and waits until it is ready; it stands next to `chat` `v1` unless the flags
+    /// say otherwise.
+    pub fn sidecar(&self, node_id: &str) -> io::Result<Sidecar> {
+        let sidecar = self.sidecar_with(node_id, &[])?;
+        sidecar.wait_ready()?;
+        Ok(sidecar)
+    }
+
+    /// Starts a sidecar with more flags and does not wait until it is ready.
+    pub fn sidecar_with(&self, node_id: &str, flags: &[(&str, &str)]) -> io::Result<Sidecar> {
+        let data_dir = self.dir().join(node_id);
+        fs::create_dir_all(&data_dir)?;
+        let xds = format!("http://{}", self.control_plane.xds_address);
+        let mut program = Program::new(node_id, self.binaries.sidecar(), self.dir())
+            .flag("--service", "caller")
+            .flag("--version", "v1")
+            .flag("--node-id", node_id)
+            .flag("--control-plane", xds)
+            .flag("--data-dir", &data_dir);
+        if !flags.iter().any(|(flag, _)| *flag == "--app-address") {
+            program = program.flag("--app-address", "127.0.0.1:9");
+        }
+        for (flag, value) in flags {
+            program = program.flag(flag, value);
+        }
+        Sidecar::start(program)
+    }
+
+    /// Runs the command line against this control plane.
+    pub fn segue(&self, args: &[&str]) -> io::Result<Output> {
+        Command::new(self.binaries.cli())
+            .arg("--server")
+            .arg(format!("http://{}", self.control_plane.admin_address))
+            .args(args)
+            .env("NO_COLOR", "1")
+            .output()
+    }
+
+    /// Runs the command line and gives what it printed; a failing exit code is an error.
+    pub fn segue_ok(&self, args: &[&str]) -> io::Result<String> {
+        let output = self.segue(args)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            return Ok(text(&output.stdout));
+        }
+        Err(io::Error::other(format!(
+            "segue {} ended with {}:\n{}{}",
+            args.join(" "),
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        )))
+    }
+
+    /// Writes a file into the mesh's directory.
+    pub fn file(&self, name: &str, content: &str) -> io::Result<PathBuf> {
+        let path = self.dir().join(name);
+        fs::write(&path, content)?;
+        Ok(path)
+    }
+
+    /// Applies a text by the command line and waits until all sidecars run on it.
+    pub fn apply(&self, yaml: &str) -> io::Result<String> {
+        let file = self.file("apply.yaml", yaml)?;
+        self.segue_ok(&["apply", "-f", &file.to_string_lossy(), "--wait"])
+    }
+
+    /// What `status -o json` prints.
+    pub fn status(&self) -> io::Result<Value> {
+        serde_json::from_str(&self.segue_ok(&["status", "-o", "json"])?).map_err(io::Error::other)
+    }
+}
+
+/// A running control plane.
+pub struct ControlPlane {
+    program: Program,
+    process: Process,
+    pub xds_address: SocketAddr,
+    pub admin_address: SocketAddr,
+    pub http_address: SocketAddr,
+}
+
+impl ControlPlane {
+    fn start(binaries: &Binaries, dir: &Path) -> io::Result<Self> {
+        let data_dir = dir.join("control-plane");
+        fs::create_dir_all(&data_dir)?;
+        let program = Program::new("control-plane", binaries.control_plane(), dir)
+            .flag("--data-dir", &data_dir);
+        let on = |xds: SocketAddr, admin: SocketAddr, http: SocketAddr| {
+            program
+                .clone()
+                .flag("--xds-address", xds.to_string())
+                .flag("--admin-address", admin.to_string())
+                .flag("--http-address", http.to_string())
+        };
+        let process = on(ANY_PORT, ANY_PORT, ANY_PORT).start()?;
+        let xds_address = process.listening("xds")?;
+        let admin_address = process.listening("admin")?;
+        let http_address = process.listening("http")?;
+        // A restart comes back where it was.
+        let program = on(xds_address, admin_address, http_address);
+        Ok(Self { program, process, xds_address, admin_address, http_address })
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill9(&mut self) -> io::Result<()> {
+        self.process.kill9()
+    }
+
+    /// Starts it again on the same ports and data.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.process.kill9()?;
+        self.process = self.program.start()?;
+        self.process.listening("admin").map(drop)
+    }
+
+    /// Its metrics as text.
+    pub fn metrics(&self) -> io::Result<String> {
+        fetch::text(self.http_address, "/metrics")
+    }
+}
+
+/// A running sidecar.
+pub struct Sidecar {
+    program: Program,
+    process: Process,
+    pub outbound: SocketAddr,
+    pub inbound: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Sidecar {
+    fn start(program: Program) -> io::Result<Self> {
+        let on = |outbound: SocketAddr, inbound: SocketAddr, admin: SocketAddr| {
+            program
+                .clone()
+                .flag("--outbound-address", outbound.to_string())
+                .flag("--inbound-address", inbound.to_string())
+                .flag("--admin-address", admin.to_string())
+        };
+        let process = on(ANY_PORT, ANY_PORT, ANY_PORT).start()?;
+        let admin = process.listening("admin")?;
+        let inbound = process.listening("inbound")?;
+        let outbound = process.listening("outbound")?;
+        let program = on(outbound, inbound, admin);
+        Ok(Self { program, process, outbound, inbound, admin })
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub fn wait_ready(&self) -> io::Result<()> {
+        let admin = self.admin;
+        wait::until("the sidecar is ready", READY_LIMIT, || fetch::text(admin, "/readyz").ok())
+            .map(drop)
+            .map_err(|error| io::Error::other(format!("{error}\n{}", self.process.log_tail())))
+    }
+
+    /// Ends it as a crash would and starts it again on the same ports and data.
+    pub fn crash_and_restart(&mut self) -> io::Result<()> {
+        self.process.kill9()?;
+        self.process = self.program.start()?;
+        self.process.listening("admin").map(drop)
+    }
+
+    /// Asks it to end and waits until it has.
+    pub fn terminate(&mut self) -> io::Result<std::process::ExitStatus> {
+        self.process.terminate(END_LIMIT)
+    }
+
+    /// Its metrics as text.
+    pub fn metrics(&self) -> io::Result<String> {
+        fetch::text(self.admin, "/metrics")
+    }
+}
+
+/// A running test application.
+pub struct Application {
+    pub address: SocketAddr,
+    pub process: Process,
+}
