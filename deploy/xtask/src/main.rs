@@ -1,1 +1,67 @@
-fn main() {}
+//! `cargo xtask`: what people run in this repository.
+
+mod bench;
+mod cargo;
+mod demo;
+mod lint;
+mod peers;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "What people run in this repository")]
+struct Flags {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Shows a service moving from v1 to v2 under load, on this terminal
+    Demo {
+        /// Shorter steps: at most 30 seconds
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Runs all tests, with real peers, and ends with a count
+    Test {
+        /// Only tests whose names contain one of these
+        filters: Vec<String>,
+    },
+    /// Measures the sidecar beside Envoy, HAProxy and nginx in one run
+    Bench {
+        /// What to measure
+        #[arg(default_value = "data-path", value_parser = ["data-path"])]
+        what: String,
+        /// Fewer and shorter rounds: at most 2 minutes
+        #[arg(long)]
+        fast: bool,
+        /// More arguments of segue-bench, after `--`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks format and lints as CI does
+    Lint,
+    /// Formats the sources
+    Fmt,
+}
+
+fn main() -> ExitCode {
+    let result = match Flags::parse().verb {
+        Verb::Demo { fast } => demo::run(fast),
+        Verb::Test { filters } => test::run(&filters),
+        Verb::Bench { what, fast, arguments } => bench::run(&what, fast, &arguments),
+        Verb::Lint => lint::check(),
+        Verb::Fmt => lint::format(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

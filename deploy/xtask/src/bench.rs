@@ -1,0 +1,28 @@
+//! `cargo xtask bench`
+
+use std::process::Command;
+
+use crate::cargo::{self, Outcome};
+use crate::peers;
+
+/// What is measured is built as it is shipped: with fat link-time optimisation.
+const PACKAGES: &[&str] =
+    &["segue-control-plane", "segue-cli", "segue-sidecar", "segue-tests", "segue-bench"];
+
+pub fn run(what: &str, fast: bool, arguments: &[String]) -> Outcome {
+    peers::install(peers::FOR_BENCH)?;
+    let programs = cargo::build("bench", PACKAGES)?;
+    // Cargo writes the profile `bench` beside `release`.
+    let programs = if programs.join("segue-bench").is_file() {
+        programs
+    } else {
+        programs.with_file_name("release")
+    };
+    let mut command = Command::new(programs.join("segue-bench"));
+    command.arg(what).args(arguments);
+    if fast {
+        command.arg("--fast");
+    }
+    command.env("SEGUE_BIN_DIR", &programs).env("SEGUE_PEERS_DIR", peers::dir()?);
+    cargo::run(command.current_dir(cargo::root()))
+}
