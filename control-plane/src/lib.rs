@@ -1,3 +1,14 @@
 //! Segue's control plane: store, admin API, xDS server.
 
+pub mod admin;
+pub mod assembly;
+pub mod declared;
+pub mod discovery;
+pub mod fleet;
+pub mod http;
+pub mod metrics;
+pub mod publish;
+pub mod reports;
+pub mod settings;
 pub mod store;
+pub mod xds;

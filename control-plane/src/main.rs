@@ -1,1 +1,69 @@
-fn main() {}
+//! The process: settings, logs, signals, exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use segue_control_plane::assembly::{self, ControlPlane};
+use segue_control_plane::settings::Settings;
+use segue_shared::{settings, shutdown, telemetry};
+
+fn main() -> ExitCode {
+    let settings: Settings = match settings::parse(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(error) => return ExitCode::from(error.report()),
+    };
+    if let Err(error) = telemetry::init(&settings.log_level, settings.log_json) {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: threads cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> ExitCode {
+    let mut control_plane = match assembly::start(settings).await {
+        Ok(control_plane) => control_plane,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    announce(&control_plane);
+    tokio::select! {
+        signal = shutdown::terminate() => match signal {
+            Ok(signal) => {
+                tracing::info!(signal, "stopping");
+                control_plane.shutdown().await;
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: signals cannot be received: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        part = control_plane.failed() => {
+            eprintln!("error: {part} ended, so the process does: see the logs");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where it listens, for people and scripts that let it choose.
+fn announce(control_plane: &ControlPlane) {
+    let mut out = std::io::stdout().lock();
+    for (name, address) in [
+        ("xds", control_plane.xds_address),
+        ("admin", control_plane.admin_address),
+        ("http", control_plane.http_address),
+    ] {
+        // Whoever closed standard output does not want to know.
+        let _ = writeln!(out, "listening name={name} address={address}");
+    }
+    let _ = out.flush();
+}

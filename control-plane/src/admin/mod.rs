@@ -1,0 +1,13 @@
+//! The gRPC API for people and their tools, `segue.admin.v1`.
+
+mod answer;
+mod change;
+mod config_service;
+mod in_flight;
+mod server;
+mod status_service;
+mod wait;
+mod watch;
+
+pub use change::{Ledger, parsed};
+pub use server::{Admin, AdminError};

@@ -1,0 +1,74 @@
+//! The services of the admin port, with reflection, health and limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_proto::FILE_DESCRIPTOR_SET;
+use segue_proto::admin::v1::config_service_server::ConfigServiceServer;
+use segue_proto::admin::v1::status_service_server::StatusServiceServer;
+use segue_shared::shutdown::DrainSignal;
+use thiserror::Error;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+
+use super::change::Ledger;
+use super::config_service::Configuration;
+use super::in_flight::InFlight;
+use super::status_service::FleetStatus;
+use crate::fleet::Fleet;
+
+/// Largest request.
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Streams of one connection.
+const MAX_STREAMS: u32 = 100;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the API needs.
+pub struct Admin {
+    pub ledger: Arc<Ledger>,
+    pub fleet: Fleet,
+    /// Ends watches and waits.
+    pub drain: DrainSignal,
+}
+
+/// An API that cannot be served.
+#[derive(Debug, Error)]
+#[error("reflection cannot be served: {0}")]
+pub struct AdminError(#[from] tonic_reflection::server::Error);
+
+impl Admin {
+    /// A server of the API. Serve it with `serve_with_incoming_shutdown`.
+    pub async fn router(self) -> Result<Router, AdminError> {
+        let in_flight = InFlight::new();
+        let configuration = Configuration {
+            ledger: Arc::clone(&self.ledger),
+            in_flight: in_flight.clone(),
+            drain: self.drain.clone(),
+        };
+        let status = FleetStatus {
+            store: Arc::clone(self.ledger.store()),
+            fleet: self.fleet,
+            in_flight,
+            drain: self.drain,
+        };
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let configuration =
+            ConfigServiceServer::new(configuration).max_decoding_message_size(MAX_REQUEST_BYTES);
+        let status = StatusServiceServer::new(status).max_decoding_message_size(MAX_REQUEST_BYTES);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<ConfigServiceServer<Configuration>>().await;
+        reporter.set_serving::<StatusServiceServer<FleetStatus>>().await;
+        Ok(Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(MAX_STREAMS)
+            .add_service(configuration)
+            .add_service(status)
+            .add_service(health)
+            .add_service(reflection))
+    }
+}

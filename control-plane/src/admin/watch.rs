@@ -1,0 +1,87 @@
+//! A stream of what is and then of what changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use segue_control_plane_core::config::{Kind, ResourceKey};
+use segue_proto::admin::v1 as api;
+use segue_shared::ids::Revision;
+use segue_shared::shutdown::DrainSignal;
+use tonic::Status;
+
+use super::answer;
+use super::in_flight::Place;
+use crate::store::{Store, StoredResource};
+
+/// Which resources a caller asks for.
+pub struct Filter {
+    kind: Option<Kind>,
+    namespace: String,
+    name: String,
+}
+
+impl Filter {
+    /// Empty words match anything.
+    pub fn new(kind: &str, namespace: String, name: String) -> Result<Self, Status> {
+        Ok(Self { kind: answer::read_kind(kind)?, namespace, name })
+    }
+
+    pub fn matches(&self, key: &ResourceKey) -> bool {
+        self.kind.is_none_or(|kind| kind == key.kind)
+            && (self.namespace.is_empty() || self.namespace == key.namespace)
+            && (self.name.is_empty() || self.name == key.name)
+    }
+}
+
+/// What exists, then what each commit changed. Commits that come faster than the caller reads are
+/// told as one.
+pub fn watch(
+    store: Arc<dyn Store>,
+    filter: Filter,
+    drain: DrainSignal,
+    place: Place,
+) -> impl Stream<Item = Result<api::WatchResponse, Status>> + Send {
+    async_stream::try_stream! {
+        let _place = place;
+        let mut newest = store.watch();
+        let mut known: Option<BTreeMap<ResourceKey, Revision>> = None;
+        loop {
+            newest.mark_unchanged();
+            let (revision, resources) =
+                store.load().await.map_err(|error| answer::store_status(&error))?;
+            let resources =
+                resources.into_iter().filter(|stored| filter.matches(&stored.key)).collect();
+            let first = known.is_none();
+            let response = step(known.get_or_insert_default(), revision, resources);
+            if first || !response.upserted.is_empty() || !response.deleted.is_empty() {
+                yield response;
+            }
+            let go_on = tokio::select! {
+                changed = newest.changed() => changed.is_ok(),
+                () = drain.cancelled() => false,
+            };
+            if !go_on {
+                Err(Status::unavailable("the control plane is stopping"))?;
+            }
+        }
+    }
+}
+
+/// What is new since `known`, which is brought up to date.
+fn step(
+    known: &mut BTreeMap<ResourceKey, Revision>,
+    revision: Revision,
+    resources: Vec<StoredResource>,
+) -> api::WatchResponse {
+    let now: BTreeMap<ResourceKey, Revision> =
+        resources.iter().map(|stored| (stored.key.clone(), stored.revision)).collect();
+    let deleted = known.keys().filter(|key| !now.contains_key(*key)).map(answer::key).collect();
+    let upserted = resources
+        .into_iter()
+        .filter(|stored| known.get(&stored.key) != Some(&stored.revision))
+        .map(answer::entry)
+        .collect();
+    *known = now;
+    api::WatchResponse { revision: revision.0, upserted, deleted }
+}

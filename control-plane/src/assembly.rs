@@ -1,0 +1,206 @@
+//! Puts the parts together: from settings to a running control plane, and to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_control_plane_core::config::MeshConfig;
+use segue_shared::shutdown::DrainSignal;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::transport::server::{Router, TcpIncoming};
+
+use crate::admin::{Admin, AdminError, Ledger};
+use crate::declared::{self, Declared};
+use crate::discovery;
+use crate::fleet::Fleet;
+use crate::http::{self, Pages};
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::settings::Settings;
+use crate::store::{RedbStore, Store, StoreError};
+use crate::xds::{SnapshotCache, xds_services};
+
+/// A running control plane. Dropping it stops it at once.
+pub struct ControlPlane {
+    pub xds_address: SocketAddr,
+    pub admin_address: SocketAddr,
+    pub http_address: SocketAddr,
+    drain: DrainSignal,
+    drain_most: Duration,
+    tasks: JoinSet<&'static str>,
+}
+
+/// A control plane that does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("--{name}-address {address} cannot be served: {source}")]
+    Bind { name: &'static str, address: SocketAddr, source: io::Error },
+    #[error(
+        "--{name}-address {address} is reachable from other machines, and callers are not \
+         authenticated: use a loopback address such as 127.0.0.1, or say --insecure-dev if whoever \
+         reaches the port may read and change everything"
+    )]
+    NotLoopback { name: &'static str, address: SocketAddr },
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("the store cannot be opened: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Opens the store and serves all ports.
+pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
+    check_exposure(&settings)?;
+    let (directory, retention) = (settings.data_dir.clone(), settings.retention);
+    let open =
+        move || RedbStore::open(&directory, usize::try_from(retention).unwrap_or(usize::MAX));
+    let store: Arc<dyn Store> = Arc::new(tokio::task::spawn_blocking(open).await??);
+
+    let (xds, xds_address) = bind("xds", settings.xds_address).await?;
+    let (admin, admin_address) = bind("admin", settings.admin_address).await?;
+    let (http, http_address) = bind("http", settings.http_address).await?;
+
+    let drain = DrainSignal::new();
+    let fleet = Fleet::new();
+    let metrics = Metrics::new();
+    let cache = SnapshotCache::new();
+    let declared = Declared::new(Arc::clone(&store));
+    let pages = Pages {
+        store: Arc::clone(&store),
+        fleet: fleet.clone(),
+        declared: declared.watch(),
+        metrics: metrics.clone(),
+        drain: drain.clone(),
+    };
+    let api = Admin {
+        ledger: Arc::new(Ledger::new(store, metrics)),
+        fleet: fleet.clone(),
+        drain: drain.clone(),
+    };
+    let api = api.router().await?;
+    let streams = xds_services(cache.clone(), fleet, drain.clone()).router();
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(publish(declared.watch(), cache, drain.clone()));
+    tasks.spawn(named("declared", declared.run(drain.clone())));
+    tasks.spawn(named("xds", serve("xds", streams, xds, drain.clone())));
+    tasks.spawn(named("admin", serve("admin", api, admin, drain.clone())));
+    tasks.spawn(named("http", http::serve(http, pages)));
+    let drain_most = Duration::from_secs(u64::from(settings.drain_seconds));
+    Ok(ControlPlane { xds_address, admin_address, http_address, drain, drain_most, tasks })
+}
+
+impl ControlPlane {
+    /// Takes no new work, lets open requests end, and stops.
+    pub async fn shutdown(mut self) {
+        self.drain.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain_most, ended).await.is_err() {
+            tracing::warn!("open requests are cut after {:?}", self.drain_most);
+            self.tasks.shutdown().await;
+        }
+    }
+
+    /// Waits until a part ends that should not, and names it.
+    pub async fn failed(&mut self) -> &'static str {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a part broke");
+                "a part"
+            }
+            None => "everything",
+        }
+    }
+}
+
+/// Publishes once there is a configuration to publish.
+async fn publish(
+    mut declared: watch::Receiver<declared::State>,
+    cache: SnapshotCache,
+    drain: DrainSignal,
+) -> &'static str {
+    let name = "publish";
+    let first = tokio::select! {
+        state = declared.wait_for(|state| state.config.is_some()) => {
+            state.ok().and_then(|state| state.config.clone())
+        }
+        () = drain.cancelled() => None,
+    };
+    let Some(first) = first else { return name };
+    let (sender, receiver) = watch::channel(first);
+    let follow = follow(declared, sender);
+    let publisher = Publisher::new(receiver, cache, discovery::Settings::default());
+    tokio::select! {
+        () = publisher.run(drain) => {}
+        () = follow => {}
+    }
+    name
+}
+
+/// Hands on every good configuration.
+async fn follow(
+    mut declared: watch::Receiver<declared::State>,
+    sender: watch::Sender<Arc<MeshConfig>>,
+) {
+    loop {
+        let good = declared.borrow_and_update().config.clone();
+        sender.send_if_modified(|current| match good {
+            Some(good) if !Arc::ptr_eq(&good, current) => {
+                *current = good;
+                true
+            }
+            _ => false,
+        });
+        if declared.changed().await.is_err() {
+            // The follower of the store is gone: the drain has begun, which ends the publisher.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// No caller is authenticated yet, so by default nobody beyond this machine is let in.
+fn check_exposure(settings: &Settings) -> Result<(), StartError> {
+    for (name, address) in [("xds", settings.xds_address), ("admin", settings.admin_address)] {
+        if address.ip().is_loopback() {
+            continue;
+        }
+        if !settings.insecure_dev {
+            return Err(StartError::NotLoopback { name, address });
+        }
+        tracing::warn!(
+            "--insecure-dev: whoever reaches {address} ({name}) reads and changes everything"
+        );
+    }
+    Ok(())
+}
+
+async fn bind(
+    name: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| StartError::Bind { name, address, source })
+}
+
+async fn serve(name: &'static str, router: Router, listener: TcpListener, drain: DrainSignal) {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = router.serve_with_incoming_shutdown(incoming, drain.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, name, "a port is not served any more");
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}

@@ -1,0 +1,131 @@
+//! What `/metrics` tells. Counts are kept here; states are read when they are asked for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::fleet::SidecarStatus;
+
+/// The metrics of one control plane; clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    commits: Counter,
+    refused: Counter,
+    change_seconds: Histogram,
+    revision: UnsignedGauge,
+    served_revision: UnsignedGauge,
+    sidecars: UnsignedGauge,
+    clients: UnsignedGauge,
+    behind: UnsignedGauge,
+    rejections: UnsignedGauge,
+}
+
+type UnsignedGauge = Gauge<u64, AtomicU64>;
+
+/// What is read when `/metrics` is asked for.
+pub struct State<'a> {
+    /// The newest revision of the store.
+    pub revision: u64,
+    /// The newest revision that passed the check and is streamed.
+    pub served_revision: u64,
+    pub fleet: &'a [SidecarStatus],
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("segue_control_plane");
+        let commits = Counter::default();
+        registry.register("commits", "Revisions committed", commits.clone());
+        let refused = Counter::default();
+        registry.register("changes_refused", "Changes refused by a check", refused.clone());
+        // 1 ms to 8 s.
+        let change_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 14));
+        registry.register_with_unit(
+            "change",
+            "Time from a change's arrival to its commit or refusal",
+            Unit::Seconds,
+            change_seconds.clone(),
+        );
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = UnsignedGauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let revision = gauge("revision", "Newest revision of the store");
+        let served_revision = gauge("served_revision", "Newest revision that is streamed");
+        let sidecars = gauge("sidecars_connected", "Sidecars that are connected and report");
+        let clients = gauge("xds_clients_connected", "Other xDS clients that are connected");
+        let behind =
+            gauge("sidecars_behind", "Connected sidecars that do not run the newest revision yet");
+        let rejections =
+            gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
+        let inner = Inner {
+            registry,
+            commits,
+            refused,
+            change_seconds,
+            revision,
+            served_revision,
+            sidecars,
+            clients,
+            behind,
+            rejections,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A change was committed.
+    pub fn committed(&self) {
+        self.inner.commits.inc();
+    }
+
+    /// A change was dealt with, one way or the other.
+    pub fn change_ended(&self, took: Duration, good: bool) {
+        self.inner.change_seconds.observe(took.as_secs_f64());
+        if !good {
+            self.inner.refused.inc();
+        }
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn text(&self, state: &State<'_>) -> Result<String, fmt::Error> {
+        let inner = &self.inner;
+        let count = |holds: &dyn Fn(&SidecarStatus) -> bool| {
+            let nodes = state.fleet.iter().filter(|node| node.connected && holds(node)).count();
+            u64::try_from(nodes).unwrap_or(u64::MAX)
+        };
+        inner.revision.set(state.revision);
+        inner.served_revision.set(state.served_revision);
+        inner.sidecars.set(count(&|node| node.reports));
+        inner.clients.set(count(&|node| !node.reports));
+        inner.behind.set(count(&|node| node.reports && node.activated_revision.0 < state.revision));
+        let rejections: usize = state
+            .fleet
+            .iter()
+            .filter(|node| node.connected)
+            .map(|node| node.rejections.len())
+            .sum();
+        inner.rejections.set(u64::try_from(rejections).unwrap_or(u64::MAX));
+        let mut text = String::new();
+        encode(&mut text, &inner.registry)?;
+        Ok(text)
+    }
+}

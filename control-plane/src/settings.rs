@@ -1,0 +1,127 @@
+//! Settings of the process: file < environment < flag.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Segue's control plane: keeps the configuration, checks it, and streams it to sidecars.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "segue-control-plane", version)]
+pub struct Settings {
+    /// Directory of the store, made with mode 0700 where it does not exist.
+    #[arg(long, env = "SEGUE_DATA_DIR", value_name = "DIR", default_value = "segue-data")]
+    pub data_dir: PathBuf,
+
+    /// Where sidecars and other xDS clients connect (gRPC). Port 0: any free one.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:18000"
+    )]
+    pub xds_address: SocketAddr,
+
+    /// Where people and their tools connect (gRPC). Port 0: any free one.
+    #[arg(
+        long,
+        env = "SEGUE_ADMIN_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:18001"
+    )]
+    pub admin_address: SocketAddr,
+
+    /// Where /metrics, /livez and /readyz are served (HTTP). Port 0: any free one.
+    #[arg(
+        long,
+        env = "SEGUE_HTTP_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:18080"
+    )]
+    pub http_address: SocketAddr,
+
+    /// Serves xDS and the admin API beyond this machine although callers are not authenticated:
+    /// whoever reaches the ports reads and changes everything. For development only.
+    #[arg(long, env = "SEGUE_INSECURE_DEV")]
+    pub insecure_dev: bool,
+
+    /// Revisions that are kept for `history` and `undo`.
+    #[arg(
+        long,
+        env = "SEGUE_RETENTION",
+        value_name = "REVISIONS",
+        default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub retention: u32,
+
+    /// Time for open requests and streams to end after SIGTERM, in seconds.
+    #[arg(
+        long,
+        env = "SEGUE_DRAIN_SECONDS",
+        value_name = "SECONDS",
+        default_value = "5",
+        value_parser = clap::value_parser!(u32).range(0..=3600)
+    )]
+    pub drain_seconds: u32,
+
+    /// Level of the logs: error, warn, info, debug, trace, or `target=level,…`.
+    #[arg(long, env = "SEGUE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// Logs as JSON, one object a line.
+    #[arg(long, env = "SEGUE_LOG_JSON")]
+    pub log_json: bool,
+}
+
+impl Settings {
+    /// A control plane on this machine alone, on any free ports; the rest as by default. For
+    /// several in one process.
+    pub fn local(data_dir: impl Into<PathBuf>) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            data_dir: data_dir.into(),
+            xds_address: any,
+            admin_address: any,
+            http_address: any,
+            insecure_dev: false,
+            retention: 1000,
+            drain_seconds: 5,
+            log_level: "info".to_owned(),
+            log_json: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_an_environment_variable_and_a_help() {
+        Settings::command().debug_assert();
+        for argument in Settings::command().get_arguments() {
+            if matches!(argument.get_id().as_str(), "help" | "version") {
+                continue;
+            }
+            let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+            let expected = format!("SEGUE_{}", argument.get_id().as_str().to_ascii_uppercase());
+            assert_eq!(variable, Some(expected));
+            assert!(argument.get_help().is_some(), "{}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn a_local_one_differs_from_the_default_in_its_ports_only() {
+        let default = Settings::parse_from(["segue-control-plane"]);
+        let local = Settings {
+            xds_address: default.xds_address,
+            admin_address: default.admin_address,
+            http_address: default.http_address,
+            ..Settings::local("segue-data")
+        };
+        assert_eq!(format!("{default:?}"), format!("{local:?}"));
+    }
+}
