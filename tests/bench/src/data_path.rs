@@ -18,7 +18,8 @@ const REPEATS: u32 = 3;
 /// How much is measured.
 pub struct Plan {
     pub rounds: u32,
-    pub requests_divisor: u32,
+    /// Seconds of a window, instead of the work's own.
+    pub seconds: Option<u32>,
     /// Only these proxies; all where it is empty.
     pub only: Vec<String>,
 }
@@ -53,17 +54,17 @@ const WORKS: &[Work] = &[
     Work {
         name: "HTTP/1.1 → HTTP/1.1, 64 keep-alive connections, 1 KiB",
         legs: Legs { downstream_http2: false, upstream_http2: false },
-        shape: Shape { http2: false, connections: 64, streams: 1, requests: 100_000 },
+        shape: Shape { http2: false, connections: 64, streams: 1, seconds: 5 },
     },
     Work {
         name: "HTTP/2 → HTTP/2, 8 connections × 32 streams, 1 KiB",
         legs: Legs { downstream_http2: true, upstream_http2: true },
-        shape: Shape { http2: true, connections: 8, streams: 32, requests: 100_000 },
+        shape: Shape { http2: true, connections: 8, streams: 32, seconds: 5 },
     },
     Work {
         name: "HTTP/1.1 → HTTP/2, 64 keep-alive connections, 1 KiB",
         legs: Legs { downstream_http2: false, upstream_http2: true },
-        shape: Shape { http2: false, connections: 64, streams: 1, requests: 100_000 },
+        shape: Shape { http2: false, connections: 64, streams: 1, seconds: 5 },
     },
 ];
 
@@ -77,8 +78,8 @@ fn measure_work(work: &Work, plan: &Plan) -> io::Result<Outcome> {
     let upstream = Upstream::start(dir.path(), LOAD_CORE)?;
     let proxies =
         peers::start_all(work.legs, &upstream, dir.path(), PROXY_CORE, LOAD_CORE, &plan.only)?;
-    let shape = Shape { requests: work.shape.requests / plan.requests_divisor, ..work.shape };
-    let warm_up = Shape { requests: (shape.requests / 10).max(2000), ..shape };
+    let shape = Shape { seconds: plan.seconds.unwrap_or(work.shape.seconds), ..work.shape };
+    let warm_up = Shape { seconds: 1, ..shape };
 
     let mut outcome = Outcome { work: work.name, series: BTreeMap::new(), dropped: 0 };
     for proxy in &proxies {
@@ -94,14 +95,14 @@ fn measure_work(work: &Work, plan: &Plan) -> io::Result<Outcome> {
                 let stolen = measure::stolen_seconds();
                 let window = load::window(shape, proxy.address, LOAD_CORE, dir.path())?;
                 let cpu = measure::cpu_seconds(proxy.pid)? - cpu;
-                let seconds = f64::from(shape.requests) / window.requests_per_second;
+                let seconds = window.requests / window.requests_per_second;
                 let stolen = (measure::stolen_seconds() - stolen) / (2.0 * seconds);
                 if stolen > MAX_STOLEN && repeat < REPEATS {
                     outcome.dropped += 1;
                     continue;
                 }
                 let series = outcome.series.entry(proxy.name).or_default();
-                series.cpu_seconds_per_million.push(cpu * 1e6 / f64::from(shape.requests));
+                series.cpu_seconds_per_million.push(cpu * 1e6 / window.requests);
                 series.requests_per_second.push(window.requests_per_second);
                 series.p50.push(window.p50);
                 series.p99.push(window.p99);

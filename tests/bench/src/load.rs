@@ -1,11 +1,11 @@
-//! One window of load by `h2load`, which writes the time of every request into a file.
+//! One window of load: `wrk` for HTTP/1.1, `h2load` for HTTP/2. Both keep a closed loop: each
+//! connection (or stream) sends its next request when it has the answer.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 /// How the requests of a window come.
 #[derive(Clone, Copy, Debug)]
@@ -14,12 +14,13 @@ pub struct Shape {
     pub connections: u32,
     /// Streams of each HTTP/2 connection at one time.
     pub streams: u32,
-    pub requests: u32,
+    pub seconds: u32,
 }
 
 /// What a window gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Window {
+    pub requests: f64,
     pub requests_per_second: f64,
     /// Microseconds.
     pub p50: f64,
@@ -28,40 +29,98 @@ pub struct Window {
     pub failed: u64,
 }
 
-/// Sends the requests from `core` and waits for all answers.
+/// Requests a second that an HTTP/2 window is sized for: it is given by number, not by time,
+/// because only then does h2load write a time for each request.
+const HTTP2_RATE: u32 = 30_000;
+
+/// Sends requests from `core` and waits for all answers.
 pub fn window(shape: Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
+    if shape.http2 { h2load(shape, target, core, dir) } else { wrk(shape, target, core) }
+}
+
+fn wrk(shape: Shape, target: SocketAddr, core: u32) -> io::Result<Window> {
+    let text = run(pinned(core, "wrk").args([
+        "--latency",
+        "-t1",
+        &format!("-c{}", shape.connections),
+        &format!("-d{}s", shape.seconds),
+        "-H",
+        "Host: chat",
+        "-H",
+        "x-user-id: user-1",
+        &format!("http://{target}/"),
+    ]))?;
+    parse_wrk(&text).ok_or_else(|| io::Error::other(format!("wrk printed no result:\n{text}")))
+}
+
+fn h2load(shape: Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
     let log = dir.join("h2load.log");
     let _absent_at_first = fs::remove_file(&log);
-    let begin = Instant::now();
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string()).arg("h2load");
-    if !shape.http2 {
-        command.arg("--h1");
-    }
-    command
-        .args(["-t", "1", "-T", "30", "-N", "30"])
-        .args(["-n", &shape.requests.to_string(), "-c", &shape.connections.to_string()])
-        .args(["-m", &shape.streams.to_string(), &format!("--connect-to={target}")])
-        .args(["--header", "x-user-id: user-1"])
-        .arg(format!("--log-file={}", log.display()))
-        .arg("http://chat/");
-    let output = command.output().map_err(|error| {
-        io::Error::new(error.kind(), format!("h2load (package nghttp2-client): {error}"))
-    })?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        return Err(io::Error::other(format!(
-            "h2load: {}{text}",
-            String::from_utf8_lossy(&output.stderr)
-        )));
-    }
-    parse_log(&fs::read_to_string(&log)?, shape.requests, seconds)
+    let requests = shape.seconds * HTTP2_RATE;
+    let text = run(pinned(core, "h2load").args([
+        "-t1",
+        &format!("-n{requests}"),
+        &format!("-c{}", shape.connections),
+        &format!("-m{}", shape.streams),
+        "--header",
+        "x-user-id: user-1",
+        &format!("--connect-to={target}"),
+        &format!("--log-file={}", log.display()),
+        "http://chat/",
+    ]))?;
+    parse_h2load_log(&fs::read_to_string(&log)?, requests)
         .ok_or_else(|| io::Error::other(format!("h2load's log has no answers:\n{text}")))
 }
 
+fn pinned(core: u32, program: &str) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string(), program]);
+    command
+}
+
+fn run(command: &mut Command) -> io::Result<String> {
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{command:?} failed: {errors}{text}")))
+}
+
+fn parse_wrk(text: &str) -> Option<Window> {
+    let line = |prefix: &str| text.lines().find_map(|line| line.trim().strip_prefix(prefix));
+    let summary = text.lines().find(|line| line.contains(" requests in "))?;
+    let requests: f64 = summary.split_whitespace().next()?.parse().ok()?;
+    let numbers = |line: &str| -> u64 {
+        line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).sum()
+    };
+    let failed = line("Non-2xx or 3xx responses:").map_or(0, numbers)
+        + line("Socket errors:").map_or(0, numbers);
+    Some(Window {
+        requests,
+        requests_per_second: line("Requests/sec:")?.trim().parse().ok()?,
+        p50: microseconds(line("50%")?)?,
+        p99: microseconds(line("99%")?)?,
+        failed,
+    })
+}
+
+/// `1.23ms` and the like.
+fn microseconds(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let number: f64 = text[..unit].parse().ok()?;
+    Some(match &text[unit..] {
+        "us" => number,
+        "ms" => number * 1e3,
+        "s" => number * 1e6,
+        _ => return None,
+    })
+}
+
 /// Lines of `start in µs`, `status`, `duration in µs`, by tabs.
-fn parse_log(log: &str, expected: u32, seconds: f64) -> Option<Window> {
+fn parse_h2load_log(log: &str, expected: u32) -> Option<Window> {
     let mut times: Vec<f64> = Vec::with_capacity(expected as usize);
     let (mut first, mut last) = (f64::MAX, 0.0_f64);
     for line in log.lines() {
@@ -77,9 +136,9 @@ fn parse_log(log: &str, expected: u32, seconds: f64) -> Option<Window> {
     }
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied();
-    let span = if last > first { (last - first) / 1e6 } else { seconds };
     Some(Window {
-        requests_per_second: times.len() as f64 / span,
+        requests: f64::from(expected),
+        requests_per_second: times.len() as f64 * 1e6 / (last - first),
         p50: at(0.5)?,
         p99: at(0.99)?,
         failed: u64::from(expected).saturating_sub(times.len() as u64),
@@ -91,11 +150,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_gives_rate_quantiles_and_failures() {
+    fn h2loads_log_gives_rate_quantiles_and_failures() {
         let log: String =
             (0..100).map(|i| format!("{}\t200\t{}\n", 1_000_000 + i * 1000, 100 + i)).collect();
-        let window = parse_log(&log, 101, 9.0).unwrap();
+        let window = parse_h2load_log(&log, 101).unwrap();
         assert_eq!((window.p50, window.p99, window.failed), (150.0, 199.0, 1));
         assert!((window.requests_per_second - 100.0 / 0.099_199).abs() < 1.0);
+    }
+
+    #[test]
+    fn wrks_output_gives_rate_quantiles_and_failures() {
+        let text = "  Latency Distribution\n     50%  850.00us\n     75%    1.00ms\n     99%    \
+                    2.50ms\n  120000 requests in 3.00s, 140MB read\n  Socket errors: connect 0, \
+                    read 1, write 0, timeout 2\n  Non-2xx or 3xx responses: 4\nRequests/sec:  \
+                    40000.00\n";
+        let window = parse_wrk(text).unwrap();
+        let expected = Window {
+            requests: 120_000.0,
+            requests_per_second: 40_000.0,
+            p50: 850.0,
+            p99: 2500.0,
+            failed: 7,
+        };
+        assert_eq!(window, expected);
     }
 }

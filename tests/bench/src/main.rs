@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the sidecar beside Envoy, HAProxy and nginx, measured in one run.
 //!
-//! Each proxy has one worker on one core; load (`h2load`) and upstream (nginx) have the other. The
+//! Each proxy has one worker on one core; load (`wrk`, `h2load`) and upstream (nginx) have the other. The
 //! rounds of all proxies are interleaved in rotating order, so that a slow moment of the machine
 //! meets all of them. Only ratios taken in one run count, and CPU time per request first of all.
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let Work::DataPath = arguments.work.unwrap_or(Work::DataPath);
     let plan = data_path::Plan {
         rounds: if arguments.fast { 2 } else { arguments.rounds.max(1) },
-        requests_divisor: if arguments.fast { 5 } else { 1 },
+        seconds: arguments.fast.then_some(1),
         only: arguments.only,
     };
     match data_path::run(&plan) {
