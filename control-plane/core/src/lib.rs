@@ -1,5 +1,7 @@
 //! Pure core of the control plane: parse, check, compile, compare. No sockets, no tasks, no clock.
 
+pub mod compile;
 pub mod config;
 pub mod diff;
 pub mod snapshot;
+pub mod xds;

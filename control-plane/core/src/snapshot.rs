@@ -25,3 +25,27 @@ pub struct EncodedResource {
     pub version: String,
     pub body: Any,
 }
+
+impl XdsSnapshot {
+    /// This snapshot, holding the very resources of an earlier one where they are equal.
+    #[must_use]
+    pub fn sharing(mut self, earlier: &Self) -> Self {
+        for (type_url, resources) in &mut self.resources {
+            let Some(known) = earlier.resources.get(type_url) else { continue };
+            for (name, resource) in resources {
+                match known.get(name) {
+                    Some(same) if same.version == resource.version => {
+                        *resource = Arc::clone(same);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self
+    }
+
+    /// The resources of a type, by name.
+    pub fn of_type(&self, type_url: &str) -> Option<&BTreeMap<String, Arc<EncodedResource>>> {
+        self.resources.get(type_url)
+    }
+}

@@ -1,0 +1,84 @@
+//! `Cluster`: one version of a service and how to talk to it.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig,
+};
+use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
+use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions as Common};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions,
+};
+use envoy_types::pb::google::protobuf::UInt32Value;
+use segue_shared::extension::pack_as;
+
+use super::extension::{ads, duration};
+use crate::config::mesh::{Protocol, Service, TrafficPolicy};
+
+/// Time to establish a connection where no policy says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+pub(super) fn compile(name: &str, service: &Service, traffic: Option<&TrafficPolicy>) -> Cluster {
+    let timeout = traffic.and_then(|policy| policy.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            ..EdsClusterConfig::default()
+        }),
+        connect_timeout: Some(duration(timeout)),
+        circuit_breakers: traffic.and_then(circuit_breakers),
+        // One entry, because the order of several would not be fixed.
+        typed_extension_protocol_options: http_options(service.protocol, traffic)
+            .map(|options| {
+                let url = segue_shared::extension::type_url(HTTP_OPTIONS);
+                (HTTP_OPTIONS.to_owned(), pack_as(&url, &options))
+            })
+            .into_iter()
+            .collect(),
+        ..Cluster::default()
+    }
+}
+
+/// `None` where no cap is set: every client has its own default.
+fn circuit_breakers(policy: &TrafficPolicy) -> Option<CircuitBreakers> {
+    let cap = |value: Option<u32>| value.map(|value| UInt32Value { value });
+    let thresholds = Thresholds {
+        max_connections: cap(policy.max_connections),
+        max_pending_requests: cap(policy.max_pending_requests),
+        max_requests: cap(policy.max_requests),
+        ..Thresholds::default()
+    };
+    let set = thresholds != Thresholds::default();
+    set.then(|| CircuitBreakers { thresholds: vec![thresholds], ..CircuitBreakers::default() })
+}
+
+/// `None` for plain HTTP/1.1 and TCP without any option.
+fn http_options(
+    protocol: Protocol,
+    traffic: Option<&TrafficPolicy>,
+) -> Option<HttpProtocolOptions> {
+    let idle = traffic.and_then(|policy| policy.idle_timeout);
+    let config = match protocol {
+        Protocol::Http2 | Protocol::Grpc => {
+            ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
+        }
+        Protocol::Http | Protocol::Mcp | Protocol::Llm if idle.is_some() => {
+            ProtocolConfig::HttpProtocolOptions(Default::default())
+        }
+        _ => return None,
+    };
+    let explicit = ExplicitHttpConfig { protocol_config: Some(config) };
+    Some(HttpProtocolOptions {
+        common_http_protocol_options: idle
+            .map(|idle| Common { idle_timeout: Some(duration(idle)), ..Common::default() }),
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..HttpProtocolOptions::default()
+    })
+}

@@ -1,0 +1,229 @@
+//! What a route does with a request: split it among versions, send the caller elsewhere, or say
+//! that nothing can be done.
+
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{
+    HeaderValue, HeaderValueOption, RuntimeFractionalPercent,
+};
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::config::route::v3::redirect_action::{
+    PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
+};
+use envoy_types::pb::envoy::config::route::v3::retry_policy::RetryBackOff;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+use envoy_types::pb::google::protobuf::UInt32Value;
+use segue_proto::extension::v1::Split;
+use segue_shared::xds_names;
+
+use super::extension::duration;
+use super::matching::regex;
+use super::split;
+use crate::config::mesh::{
+    HeaderEdits, Match, MeshConfig, Mirror, PathMatch, PathRewrite, Redirect, Retry, Rule, Service,
+    SplitBy,
+};
+
+/// Failures after which nothing has reached the upstream, so that a repetition is always safe.
+const SAFE_RETRIES: &str = "connect-failure,refused-stream";
+
+pub(super) struct Decision {
+    pub action: Action,
+    /// Only where several versions share the requests.
+    pub split: Option<Split>,
+}
+
+pub(super) fn decide(
+    config: &MeshConfig,
+    service: &Service,
+    split_by: &SplitBy,
+    rule: &Rule,
+    matched: &Match,
+) -> Decision {
+    if let Some(to) = &rule.filters.redirect {
+        return Decision { action: Action::Redirect(redirect(to, matched)), split: None };
+    }
+    let shares = split::shares(config, service, &rule.backends);
+    let (specifier, hash_policy, split) = match shares.as_slice() {
+        [] => return Decision { action: nowhere(), split: None },
+        [(cluster, _)] => (ClusterSpecifier::Cluster(cluster.clone()), Vec::new(), None),
+        shares => (
+            ClusterSpecifier::WeightedClusters(split::weighted_clusters(shares, split_by)),
+            split::hash_policy(split_by),
+            Some(split::extension(service, shares, split_by)),
+        ),
+    };
+    // Without repetitions, the limit of one attempt is a limit of all of them.
+    let timeout = match (rule.timeout, rule.try_timeout) {
+        (Some(all), Some(one)) if rule.retry.is_none() => Some(all.min(one)),
+        (None, Some(one)) if rule.retry.is_none() => Some(one),
+        (all, _) => all,
+    };
+    let mut action = pb::RouteAction {
+        cluster_specifier: Some(specifier),
+        hash_policy,
+        // Zero says "without limit"; an absent field would say 15 s.
+        timeout: Some(duration(timeout.unwrap_or_default())),
+        retry_policy: Some(retry_policy(rule)),
+        request_mirror_policies: rule.filters.mirror.iter().map(mirror).collect(),
+        host_rewrite_specifier: rule
+            .filters
+            .host_rewrite
+            .clone()
+            .map(HostRewriteSpecifier::HostRewriteLiteral),
+        ..pb::RouteAction::default()
+    };
+    match rule.filters.path_rewrite.as_ref().map(|to| path_change(to, &matched.path)) {
+        Some(PathChange::Prefix(prefix)) => action.prefix_rewrite = prefix,
+        Some(PathChange::Expression(change)) => action.regex_rewrite = Some(change),
+        None => {}
+    }
+    Decision { action: Action::Route(action), split }
+}
+
+/// All backends have weight 0: the Gateway API asks for 500.
+fn nowhere() -> Action {
+    Action::DirectResponse(pb::DirectResponseAction {
+        status: 500,
+        ..pb::DirectResponseAction::default()
+    })
+}
+
+/// Every route repeats once what provably did not arrive; more only where the rule says so.
+fn retry_policy(rule: &Rule) -> pb::RetryPolicy {
+    let count = |value| Some(UInt32Value { value });
+    let Some(Retry { statuses, attempts, backoff }) = &rule.retry else {
+        return pb::RetryPolicy {
+            retry_on: SAFE_RETRIES.to_owned(),
+            num_retries: count(1),
+            ..pb::RetryPolicy::default()
+        };
+    };
+    let retry_on = if statuses.is_empty() {
+        SAFE_RETRIES.to_owned()
+    } else {
+        format!("{SAFE_RETRIES},retriable-status-codes")
+    };
+    // Envoy refuses an interval below 1 ms.
+    let backoff = (backoff.as_millis() > 0).then(|| RetryBackOff {
+        base_interval: Some(duration(*backoff)),
+        ..RetryBackOff::default()
+    });
+    pb::RetryPolicy {
+        retry_on,
+        num_retries: count(*attempts),
+        per_try_timeout: rule.try_timeout.map(duration),
+        retriable_status_codes: statuses.iter().map(|&status| u32::from(status)).collect(),
+        retry_back_off: backoff,
+        ..pb::RetryPolicy::default()
+    }
+}
+
+fn mirror(mirror: &Mirror) -> RequestMirrorPolicy {
+    let share = FractionalPercent {
+        numerator: u32::from(mirror.share),
+        denominator: DenominatorType::TenThousand as i32,
+    };
+    RequestMirrorPolicy {
+        cluster: xds_names::cluster(&mirror.service, mirror.version.as_str()),
+        runtime_fraction: Some(RuntimeFractionalPercent {
+            default_value: Some(share),
+            ..RuntimeFractionalPercent::default()
+        }),
+        ..RequestMirrorPolicy::default()
+    }
+}
+
+fn redirect(to: &Redirect, matched: &Match) -> pb::RedirectAction {
+    let code = match to.status {
+        301 => RedirectResponseCode::MovedPermanently,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => RedirectResponseCode::Found,
+    };
+    let path = to.path.as_ref().map(|path| match path {
+        PathRewrite::Full(path) => PathRewriteSpecifier::PathRedirect(path.clone()),
+        prefix @ PathRewrite::Prefix(_) => match path_change(prefix, &matched.path) {
+            PathChange::Prefix(prefix) => PathRewriteSpecifier::PrefixRewrite(prefix),
+            PathChange::Expression(change) => PathRewriteSpecifier::RegexRewrite(change),
+        },
+    });
+    pb::RedirectAction {
+        host_redirect: to.host.clone().unwrap_or_default(),
+        port_redirect: to.port.map_or(0, u32::from),
+        response_code: code as i32,
+        scheme_rewrite_specifier: to.scheme.clone().map(SchemeRewriteSpecifier::SchemeRedirect),
+        path_rewrite_specifier: path,
+        ..pb::RedirectAction::default()
+    }
+}
+
+enum PathChange {
+    Prefix(String),
+    Expression(RegexMatchAndSubstitute),
+}
+
+fn path_change(to: &PathRewrite, matched: &PathMatch) -> PathChange {
+    match (to, matched) {
+        (PathRewrite::Full(path), _) | (PathRewrite::Prefix(path), PathMatch::Regex(_)) => {
+            expression("^.*$", path)
+        }
+        (PathRewrite::Prefix(path), PathMatch::Exact(_)) => PathChange::Prefix(path.clone()),
+        (PathRewrite::Prefix(path), PathMatch::Prefix(prefix)) => {
+            let prefix = prefix.trim_end_matches('/');
+            let path = path.trim_end_matches('/');
+            match (prefix, path) {
+                ("", "") => PathChange::Prefix("/".to_owned()),
+                // The slash is a part of what is replaced.
+                ("", path) => PathChange::Prefix(format!("{path}/")),
+                // `/a/b` without `/a` is `/b`, and `/a` without it is `/`.
+                (prefix, "") => expression(&format!("^{}/*", regex_quoted(prefix)), "/"),
+                (_, path) => PathChange::Prefix(path.to_owned()),
+            }
+        }
+    }
+}
+
+fn expression(pattern: &str, substitution: &str) -> PathChange {
+    PathChange::Expression(RegexMatchAndSubstitute {
+        pattern: Some(regex(pattern)),
+        // A backslash would begin a reference to a group.
+        substitution: substitution.replace('\\', "\\\\"),
+    })
+}
+
+fn regex_quoted(text: &str) -> String {
+    regex::escape(text)
+}
+
+/// Header changes as a route holds them.
+pub(super) struct Edits {
+    pub add: Vec<HeaderValueOption>,
+    pub remove: Vec<String>,
+}
+
+pub(super) fn header_edits(edits: &HeaderEdits) -> Edits {
+    let option = |(name, value): &(String, String), action: HeaderAppendAction| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.to_ascii_lowercase(),
+            // Envoy reads `%` as the beginning of a variable.
+            value: value.replace('%', "%%"),
+            ..HeaderValue::default()
+        }),
+        append_action: action as i32,
+        keep_empty_value: value.is_empty(),
+        ..HeaderValueOption::default()
+    };
+    let set = edits.set.iter().map(|pair| option(pair, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = edits.add.iter().map(|pair| option(pair, HeaderAppendAction::AppendIfExistsOrAdd));
+    Edits {
+        add: set.chain(add).collect(),
+        remove: edits.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
+    }
+}

@@ -1,0 +1,64 @@
+//! The one loop from changes to snapshots: configuration and discovery in, snapshot cache out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_control_plane_core::config::mesh::MeshConfig;
+use segue_shared::shutdown::DrainSignal;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::discovery::{self, Discovery};
+use crate::xds::SnapshotCache;
+
+/// Changes that come within this time after a publication are published together.
+const BURST: Duration = Duration::from_millis(100);
+
+/// Publishes what changes. A change after a quiet time goes out at once; of a burst, the newest
+/// state goes out every 100 ms.
+#[derive(Debug)]
+pub struct Publisher {
+    config: watch::Receiver<Arc<MeshConfig>>,
+    discovery: Discovery,
+    cache: SnapshotCache,
+}
+
+impl Publisher {
+    /// `config` is what the store holds, from its present state on.
+    pub fn new(
+        config: watch::Receiver<Arc<MeshConfig>>,
+        cache: SnapshotCache,
+        settings: discovery::Settings,
+    ) -> Self {
+        Self { config, discovery: Discovery::new(settings), cache }
+    }
+
+    /// Runs until the drain signal, or until the store's side is gone. A configuration with new
+    /// DNS names waits for their first answers (5 s at most): a version without endpoints would
+    /// fail requests, a late one does not.
+    pub async fn run(mut self, drain: DrainSignal) {
+        tokio::select! {
+            () = self.publish_changes() => {}
+            () = drain.cancelled() => {}
+        }
+    }
+
+    async fn publish_changes(&mut self) {
+        loop {
+            let config = Arc::clone(&self.config.borrow_and_update());
+            self.discovery.follow(&config);
+            self.discovery.asked().await;
+            self.cache.publish(config, self.discovery.endpoints());
+            let quiet = Instant::now() + BURST;
+            tokio::select! {
+                changed = self.config.changed() => if changed.is_err() { return },
+                () = self.discovery.changed() => {}
+            }
+            // After a quiet time this has passed already.
+            sleep_until(quiet).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

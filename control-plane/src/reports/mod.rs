@@ -1,0 +1,3 @@
+//! What sidecars tell the control plane.
+
+pub mod intake;

@@ -1,0 +1,52 @@
+//! What an xDS stream tells the fleet about its client.
+
+use std::net::SocketAddr;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use segue_control_plane_core::compile::NodeClass;
+use segue_control_plane_core::xds::{Session, Variant};
+
+use crate::fleet::{Acked, Introduction, Rejection};
+
+/// Most refused resources of one client that are kept.
+const MAX_REJECTIONS: usize = 100;
+
+/// A node introduces itself. Service and version come with the report stream.
+pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduction {
+    let version = match &node.user_agent_version_type {
+        Some(UserAgentVersionType::UserAgentVersion(version)) => version.clone(),
+        Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
+            .version
+            .map(|at| format!("{}.{}.{}", at.major_number, at.minor_number, at.patch))
+            .unwrap_or_default(),
+        None => String::new(),
+    };
+    let release = match NodeClass::of(node) {
+        Ok(NodeClass::Sidecar) => version,
+        _ => format!("{} {version}", node.user_agent_name).trim().to_owned(),
+    };
+    Introduction {
+        node_id: node.id.clone(),
+        release,
+        address: address.map(|at| at.to_string()).unwrap_or_default(),
+        ..Introduction::default()
+    }
+}
+
+/// What the client ACKed and refuses.
+pub(super) fn acked<V: Variant>(session: &Session<V>) -> Acked {
+    let refusals = session.refusals().take(MAX_REJECTIONS);
+    Acked {
+        accepted: session.accepted(),
+        rejections: refusals
+            .map(|refusal| Rejection {
+                type_url: refusal.type_url.clone(),
+                resource: refusal.resource.clone(),
+                field_path: String::new(),
+                reason: refusal.reason.clone(),
+                revision: refusal.revision,
+            })
+            .collect(),
+    }
+}
