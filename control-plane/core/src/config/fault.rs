@@ -31,6 +31,21 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 
+/// Faults told of one input; the rest is counted.
+const MAX_FAULTS: usize = 1000;
+
+impl Faults {
+    /// `Ok` where nothing is wrong.
+    pub(crate) fn unless_none(mut faults: Vec<Fault>) -> Result<(), Self> {
+        if faults.len() > MAX_FAULTS {
+            let more = faults.len() - MAX_FAULTS;
+            faults.truncate(MAX_FAULTS);
+            faults.push(Fault { message: format!("and {more} more faults"), ..Fault::default() });
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {

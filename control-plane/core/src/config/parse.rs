@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use segue_proto::config::v1::Resource;
 
+use super::decode::decode;
 use super::fault::{Fault, Faults, Place};
+use super::print::to_json;
+use super::yaml::{self, Node};
 
 /// A text to be read: YAML or JSON, one or more documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,13 +30,89 @@ pub struct SourceMap {
     places: BTreeMap<String, Place>,
 }
 
-/// Reads all documents of all files, or tells all that is wrong with them.
+impl SourceMap {
+    /// Whether the resource came from a text.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Place of a field such as `spec.rules[0].backendRefs[1].weight`, or of the nearest field
+    /// around it that was written. The empty path is the whole resource.
+    pub fn place(&self, field_path: &str) -> Option<&Place> {
+        let mut path = field_path;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return Some(place);
+            }
+            if path.is_empty() {
+                return None;
+            }
+            path = path.rfind(['.', '[']).map_or("", |end| &path[..end]);
+        }
+    }
+
+    pub(super) fn record(&mut self, field_path: &str, place: Place) {
+        self.places.insert(field_path.to_owned(), place);
+    }
+}
+
+/// Reads all documents of all files, or tells all that is wrong with them. Namespace, `apiVersion`
+/// and `kind` are filled in where they are absent and known. Empty documents are skipped.
 pub fn parse(files: &[SourceText]) -> Result<Vec<Parsed>, Faults> {
-    let _ = files;
-    Err(Faults(vec![Fault::default()]))
+    let draft = Draft::read(files);
+    Faults::unless_none(draft.faults).map(|()| draft.parsed)
 }
 
 /// The rules of [`parse`] for a resource that came as a message.
 pub fn parse_typed(resource: Resource) -> Result<Parsed, Faults> {
-    Ok(Parsed { resource, source: SourceMap::default() })
+    let mut draft = Draft::default();
+    draft.add_typed(&resource);
+    Faults::unless_none(draft.faults)?;
+    Ok(draft.parsed.pop().unwrap_or(Parsed { resource, source: SourceMap::default() }))
+}
+
+/// What was read, with and without faults.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// Resources with faults are here as far as they could be read.
+    pub parsed: Vec<Parsed>,
+    pub faults: Vec<Fault>,
+    /// Whether resources are missing from `parsed` altogether.
+    pub lost: bool,
+}
+
+impl Draft {
+    pub fn read(files: &[SourceText]) -> Self {
+        let mut draft = Self::default();
+        for file in files {
+            let (documents, syntax) = yaml::read(&file.name, &file.content);
+            let mut in_file: Vec<Fault> = Vec::new();
+            draft.lost |= syntax.is_some();
+            for document in documents {
+                let parsed = decode(Some(&file.name), &document, &mut in_file);
+                draft.lost |= parsed.is_none();
+                draft.parsed.extend(parsed);
+            }
+            in_file.extend(syntax);
+            in_file.sort_by(|a, b| a.place.cmp(&b.place));
+            draft.faults.append(&mut in_file);
+        }
+        draft
+    }
+
+    pub fn add_typed(&mut self, resource: &Resource) {
+        if resource.resource.is_none() {
+            self.lost = true;
+            self.faults.push(Fault {
+                message: "the resource says nothing".to_owned(),
+                hint: "set one of its kinds".to_owned(),
+                ..Fault::default()
+            });
+            return;
+        }
+        // The same tree as from text, so that no rule has two forms.
+        let parsed = decode(None, &Node::from_json(&to_json(resource)), &mut self.faults);
+        self.lost |= parsed.is_none();
+        self.parsed.extend(parsed);
+    }
 }

@@ -1,0 +1,203 @@
+//! What the checks of all kinds share: the resource in hand, the services that exist, and claims
+//! that only one may have.
+
+use std::collections::BTreeMap;
+
+use segue_proto::config::v1::resource::Resource as Body;
+use segue_proto::config::v1::{ServiceSpec, TargetReference, Version, lifecycle::Stage};
+use segue_shared::ids::{ServiceName, VersionLabel};
+
+use super::fault::Fault;
+use super::key::{Kind, ResourceKey};
+use super::parse::{Parsed, SourceMap};
+use super::suggest::suggest;
+
+/// The resource in hand and where its faults go.
+pub(super) struct Scope<'a> {
+    pub key: &'a ResourceKey,
+    source: &'a SourceMap,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(key: &'a ResourceKey, source: &'a SourceMap, faults: &'a mut Vec<Fault>) -> Self {
+        Self { key, source, faults }
+    }
+
+    pub fn fault(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.faults.push(Fault {
+            place: self.source.place(path).cloned(),
+            resource: self.key.to_string(),
+            field_path: path.to_owned(),
+            message: message.into(),
+            hint: hint.into(),
+        });
+    }
+
+    /// The service that a resource is about, where it exists.
+    pub fn target(
+        &mut self,
+        services: &Services<'_>,
+        target: Option<&TargetReference>,
+        path: &str,
+    ) -> Option<ServiceName> {
+        let target = target?;
+        if !matches!(target.kind.as_str(), "" | "Service") {
+            self.fault(
+                &format!("{path}.kind"),
+                format!("a {} cannot be the target of a {}", target.kind, self.key.kind),
+                "write kind: Service",
+            );
+            return None;
+        }
+        self.service(services, &target.namespace, &target.name, path)
+    }
+
+    /// A service by name, where it exists. An empty namespace is that of the resource in hand.
+    pub fn service(
+        &mut self,
+        services: &Services<'_>,
+        namespace: &str,
+        name: &str,
+        path: &str,
+    ) -> Option<ServiceName> {
+        let namespace = if namespace.is_empty() { &self.key.namespace } else { namespace };
+        let service = ServiceName::new(namespace, name);
+        if services.exists(&service) {
+            return Some(service);
+        }
+        let names: Vec<String> = services.by_name.keys().map(ToString::to_string).collect();
+        let known = names.iter().map(String::as_str);
+        let hint = suggest(&service.to_string(), known, "services");
+        self.fault(&format!("{path}.name"), format!("there is no Service {service}"), hint);
+        None
+    }
+
+    /// A version of a service, where it exists; the default one where `label` is empty.
+    pub fn version(
+        &mut self,
+        services: &Services<'_>,
+        service: &ServiceName,
+        label: &str,
+        path: &str,
+    ) -> Option<VersionLabel> {
+        let spec = services.by_name.get(service)?;
+        let label = if label.is_empty() { default_version(spec) } else { label };
+        if spec.versions.iter().any(|version| version.name == label) {
+            return label.parse().ok();
+        }
+        let known = spec.versions.iter().map(|version| version.name.as_str());
+        let hint = suggest(label, known, "versions");
+        self.fault(path, format!("Service {service} has no version `{label}`"), hint);
+        None
+    }
+}
+
+/// Name of the version that serves where nothing says otherwise; empty where there is none.
+pub(super) fn default_version(spec: &ServiceSpec) -> &str {
+    if spec.default_version.is_empty() {
+        spec.versions.first().map_or("", |version| version.name.as_str())
+    } else {
+        &spec.default_version
+    }
+}
+
+/// Whether a version serves nothing any more.
+pub(super) fn is_retired(version: &Version) -> bool {
+    version.lifecycle.as_ref().is_some_and(|life| life.stage() == Stage::Retired)
+}
+
+/// The services that exist.
+pub(super) struct Services<'a> {
+    by_name: BTreeMap<ServiceName, &'a ServiceSpec>,
+}
+
+impl<'a> Services<'a> {
+    pub fn new(by_key: &BTreeMap<ResourceKey, &'a Parsed>) -> Self {
+        let by_name = by_key
+            .iter()
+            .filter(|(key, _)| key.kind == Kind::Service)
+            .filter_map(|(key, parsed)| match &parsed.resource.resource {
+                Some(Body::Service(it)) => {
+                    let name = ServiceName::new(key.namespace.clone(), key.name.clone());
+                    Some((name, it.spec.as_ref()?))
+                }
+                _ => None,
+            })
+            .collect();
+        Self { by_name }
+    }
+
+    pub fn exists(&self, service: &ServiceName) -> bool {
+        self.by_name.contains_key(service)
+    }
+
+    pub fn spec(&self, service: &ServiceName) -> Option<&'a ServiceSpec> {
+        self.by_name.get(service).copied()
+    }
+}
+
+/// Things that only one may have, and who has them.
+#[derive(Default)]
+pub(super) struct Claims<'a> {
+    owners: BTreeMap<String, Claim<'a>>,
+}
+
+#[derive(Clone)]
+struct Claim<'a> {
+    key: ResourceKey,
+    source: &'a SourceMap,
+    path: String,
+}
+
+/// A thing that two claim. The loser is the one that was written now, where the other one was in
+/// the store already.
+pub(super) struct Conflict<'a> {
+    pub winner: ResourceKey,
+    /// ` (chat.yaml:12)`, or nothing for a resource of the store.
+    pub winner_place: String,
+    pub loser: ResourceKey,
+    source: &'a SourceMap,
+    path: String,
+}
+
+impl<'a> Claims<'a> {
+    pub fn claim(
+        &mut self,
+        subject: String,
+        key: &ResourceKey,
+        source: &'a SourceMap,
+        path: &str,
+    ) -> Option<Conflict<'a>> {
+        let claim = Claim { key: key.clone(), source, path: path.to_owned() };
+        let Some(owner) = self.owners.get(&subject) else {
+            self.owners.insert(subject, claim);
+            return None;
+        };
+        // The same resource may say the same thing twice, but not be written twice.
+        if owner.key == *key && std::ptr::eq(owner.source, source) {
+            return None;
+        }
+        let (winner, loser) = if source.is_empty() && !owner.source.is_empty() {
+            (claim, owner.clone())
+        } else {
+            (owner.clone(), claim)
+        };
+        let place = winner.source.place(&winner.path);
+        Some(Conflict {
+            winner_place: place
+                .map(|place| format!(" ({}:{})", place.file, place.line))
+                .unwrap_or_default(),
+            winner: winner.key,
+            loser: loser.key,
+            source: loser.source,
+            path: loser.path,
+        })
+    }
+}
+
+impl Conflict<'_> {
+    pub fn fault(self, faults: &mut Vec<Fault>, message: String, hint: impl Into<String>) {
+        Scope::new(&self.loser, self.source, faults).fault(&self.path, message, hint);
+    }
+}

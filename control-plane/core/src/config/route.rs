@@ -1,0 +1,350 @@
+//! Checks of a `Route`: rules, matches, backends and their weights.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use segue_proto::config::v1::path_match::Type as PathType;
+use segue_proto::config::v1::split_by::Key;
+use segue_proto::config::v1::{
+    BackendRef, RouteMatch, RouteRetry, RouteRule, RouteSpec, RouteTimeouts, SplitBy, ValueMatch,
+};
+use segue_shared::ids::{ServiceName, VersionLabel};
+
+use super::format::{self, quoted};
+use super::lookup::{Scope, Services, is_retired};
+use super::time::to_duration;
+use super::{mesh, route_filter, service};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
+const DEFAULT_ATTEMPTS: u32 = 1;
+/// Sums that weights of several backends may have: percent and basis points.
+const SUMS: [u64; 2] = [100, 10_000];
+
+/// The service and its route.
+pub(super) fn check(
+    scope: &mut Scope<'_>,
+    services: &Services<'_>,
+    session_keys: &BTreeMap<ServiceName, Vec<mesh::SessionKey>>,
+    spec: &RouteSpec,
+) -> Option<(ServiceName, mesh::Route)> {
+    let target = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef");
+    let keys = target.as_ref().and_then(|target| session_keys.get(target));
+    let split_by = check_split(scope, spec.split_by.as_ref(), keys.map(Vec::as_slice));
+    let mut names = BTreeSet::new();
+    let mut rules = Vec::with_capacity(spec.rules.len());
+    for (i, rule) in spec.rules.iter().enumerate() {
+        let path = format!("spec.rules[{i}]");
+        if !rule.name.is_empty() && !names.insert(rule.name.as_str()) {
+            scope.fault(
+                &format!("{path}.name"),
+                format!("the name `{}` is taken", rule.name),
+                "give each rule its own name",
+            );
+        }
+        rules.push(check_rule(scope, services, rule, i, &path));
+    }
+    let name = ServiceName::new(scope.key.namespace.clone(), scope.key.name.clone());
+    Some((target?, mesh::Route { name, split_by, rules }))
+}
+
+fn check_split(
+    scope: &mut Scope<'_>,
+    split: Option<&SplitBy>,
+    session_keys: Option<&[mesh::SessionKey]>,
+) -> mesh::SplitBy {
+    let by_session = |keys: &[mesh::SessionKey]| {
+        keys.iter().find_map(|key| match key {
+            mesh::SessionKey::Header(name) => Some(mesh::SplitBy::Header(name.clone())),
+            mesh::SessionKey::Cookie(name) => Some(mesh::SplitBy::Cookie(name.clone())),
+            mesh::SessionKey::Other => None,
+        })
+    };
+    match split.and_then(|split| split.key.as_ref()) {
+        Some(Key::Header(name)) => mesh::SplitBy::Header(name.to_ascii_lowercase()),
+        Some(Key::Cookie(name)) => mesh::SplitBy::Cookie(name.clone()),
+        Some(Key::Random(_)) => mesh::SplitBy::Random,
+        Some(Key::Session(_)) => match session_keys {
+            Some(keys) => by_session(keys).unwrap_or(mesh::SplitBy::Random),
+            None => {
+                scope.fault(
+                    "spec.splitBy.session",
+                    "the service has no ContextPolicy that says what a session is",
+                    "write a ContextPolicy, or split by header or cookie",
+                );
+                mesh::SplitBy::Random
+            }
+        },
+        None => session_keys.and_then(by_session).unwrap_or(mesh::SplitBy::Random),
+    }
+}
+
+fn check_rule(
+    scope: &mut Scope<'_>,
+    services: &Services<'_>,
+    rule: &RouteRule,
+    index: usize,
+    path: &str,
+) -> mesh::Rule {
+    let mut matches: Vec<mesh::Match> = rule
+        .matches
+        .iter()
+        .enumerate()
+        .map(|(i, it)| check_match(scope, it, &format!("{path}.matches[{i}]")))
+        .collect();
+    if matches.is_empty() {
+        matches.push(every_request());
+    }
+    let filters = route_filter::check(scope, services, rule, &matches, path);
+    let backends = check_backends(scope, services, rule, filters.redirect.is_some(), path);
+    let (timeout, try_timeout) = check_timeouts(scope, rule.timeouts.as_ref(), path);
+    mesh::Rule {
+        name: if rule.name.is_empty() { format!("rule-{index}") } else { rule.name.clone() },
+        matches,
+        filters,
+        backends,
+        timeout,
+        try_timeout,
+        retry: rule.retry.as_ref().and_then(retry),
+    }
+}
+
+fn every_request() -> mesh::Match {
+    mesh::Match {
+        path: mesh::PathMatch::Prefix("/".to_owned()),
+        headers: Vec::new(),
+        query: Vec::new(),
+        method: None,
+    }
+}
+
+fn check_match(scope: &mut Scope<'_>, it: &RouteMatch, path: &str) -> mesh::Match {
+    let mut checked = every_request();
+    if let Some(condition) = &it.path {
+        let value_path = format!("{path}.path.value");
+        let value = condition.value.clone();
+        checked.path = match condition.r#type() {
+            PathType::RegularExpression => {
+                check_regex(scope, &value, &value_path);
+                mesh::PathMatch::Regex(value)
+            }
+            PathType::Exact => {
+                check_path(scope, &value, &value_path);
+                mesh::PathMatch::Exact(value)
+            }
+            PathType::PathPrefix | PathType::Unspecified => {
+                check_path(scope, &value, &value_path);
+                // `/a/` and `/a` match the same by whole segments.
+                let bare = value.trim_end_matches('/');
+                mesh::PathMatch::Prefix(if bare.is_empty() { "/".into() } else { bare.into() })
+            }
+        };
+    }
+    for (i, header) in it.headers.iter().enumerate() {
+        let value = check_value(
+            scope,
+            header.r#type(),
+            &header.value,
+            &format!("{path}.headers[{i}].value"),
+        );
+        checked.headers.push((header.name.to_ascii_lowercase(), value));
+    }
+    for (i, param) in it.query_params.iter().enumerate() {
+        let value = check_value(
+            scope,
+            param.r#type(),
+            &param.value,
+            &format!("{path}.queryParams[{i}].value"),
+        );
+        checked.query.push((param.name.clone(), value));
+    }
+    checked.method = (!it.method.is_empty()).then(|| it.method.clone());
+    checked
+}
+
+fn check_value(
+    scope: &mut Scope<'_>,
+    kind: ValueMatch,
+    value: &str,
+    path: &str,
+) -> mesh::ValueMatch {
+    if kind == ValueMatch::RegularExpression {
+        check_regex(scope, value, path);
+        mesh::ValueMatch::Regex(value.to_owned())
+    } else {
+        mesh::ValueMatch::Exact(value.to_owned())
+    }
+}
+
+fn check_regex(scope: &mut Scope<'_>, value: &str, path: &str) {
+    if let Err(bad) = format::regex(value) {
+        scope.fault(path, bad.message, bad.hint);
+    }
+}
+
+/// A path that a request can have after it was made canonical, else the match would never hold.
+fn check_path(scope: &mut Scope<'_>, value: &str, path: &str) {
+    let lower = value.to_ascii_lowercase();
+    let never = ["//", "/./", "/../", "%2f", "?", "#"]
+        .into_iter()
+        .find(|part| lower.contains(part))
+        .or_else(|| ["/.", "/.."].into_iter().find(|end| lower.ends_with(end)));
+    if !value.starts_with('/') {
+        scope.fault(path, format!("{} is not a path", quoted(value)), "a path begins with '/'");
+    } else if let Some(part) = never {
+        scope.fault(
+            path,
+            format!("{} can match no request", quoted(value)),
+            format!("remove `{part}`: paths are compared in their canonical form"),
+        );
+    } else if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        scope.fault(
+            path,
+            format!("{} can match no request", quoted(value)),
+            "percent-encode what is not visible ASCII",
+        );
+    }
+}
+
+fn check_backends(
+    scope: &mut Scope<'_>,
+    services: &Services<'_>,
+    rule: &RouteRule,
+    redirects: bool,
+    path: &str,
+) -> Vec<mesh::Backend> {
+    let several = rule.backend_refs.len() > 1;
+    let mut seen: BTreeMap<(ServiceName, VersionLabel), usize> = BTreeMap::new();
+    let mut backends = Vec::with_capacity(rule.backend_refs.len());
+    for (i, backend) in rule.backend_refs.iter().enumerate() {
+        let path = format!("{path}.backendRefs[{i}]");
+        if several && backend.weight.is_none() {
+            scope.fault(
+                &format!("{path}.weight"),
+                "one of several backends has no weight",
+                "write the weight of each; together 100 (percent) or 10000 (basis points)",
+            );
+        }
+        let Some((service, version)) = check_backend(scope, services, backend, &path) else {
+            continue;
+        };
+        if let Some(first) = seen.insert((service.clone(), version.clone()), i) {
+            scope.fault(
+                &path,
+                format!("version {version} of {service} is a backend already"),
+                format!("add the weight to backendRefs[{first}]"),
+            );
+        }
+        backends.push(mesh::Backend { service, version, weight: backend.weight.unwrap_or(1) });
+    }
+    let path = format!("{path}.backendRefs");
+    match rule.backend_refs.as_slice() {
+        [] if !redirects => scope.fault(
+            &path,
+            "the rule sends requests nowhere",
+            "write backendRefs, or a RequestRedirect filter",
+        ),
+        [] => {}
+        _ if redirects => scope.fault(
+            &path,
+            "a rule that redirects has no backends",
+            "remove backendRefs or the RequestRedirect filter",
+        ),
+        [one] if one.weight == Some(0) => scope.fault(
+            &format!("{path}[0].weight"),
+            "the only backend has weight 0, so that no request could be served",
+            "remove the weight",
+        ),
+        [_] => {}
+        all => check_sum(scope, all, &path),
+    }
+    backends
+}
+
+/// Percent or basis points, so that a share is what its number says, and stays it when another
+/// backend comes.
+fn check_sum(scope: &mut Scope<'_>, backends: &[BackendRef], path: &str) {
+    let Some(weights) = backends.iter().map(|it| it.weight).collect::<Option<Vec<u32>>>() else {
+        return;
+    };
+    let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+    if SUMS.contains(&sum) {
+        return;
+    }
+    let text = weights.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
+    // The last one takes what is missing, as most people mean it.
+    let others = sum - weights.last().map_or(0, |&last| u64::from(last));
+    let total = if others <= SUMS[0] { SUMS[0] } else { SUMS[1] };
+    let hint = match total.checked_sub(others) {
+        Some(rest) => format!(
+            "weights sum to 100 (percent) or 10000 (basis points): with {rest} for the last it is \
+             {total}"
+        ),
+        None => "weights sum to 100 (percent) or 10000 (basis points)".to_owned(),
+    };
+    scope.fault(path, format!("the weights {text} sum to {sum}"), hint);
+}
+
+/// The service and version of a backend; also of a mirror.
+pub(super) fn check_backend(
+    scope: &mut Scope<'_>,
+    services: &Services<'_>,
+    backend: &BackendRef,
+    path: &str,
+) -> Option<(ServiceName, VersionLabel)> {
+    let name = scope.service(services, &backend.namespace, &backend.name, path)?;
+    let spec = services.spec(&name)?;
+    let port = u32::from(service::port(spec));
+    if let Some(written) = backend.port.filter(|&written| written != port) {
+        scope.fault(
+            &format!("{path}.port"),
+            format!("Service {name} has the port {port}, not {written}"),
+            "remove the port, or write the service's own",
+        );
+    }
+    let label = scope.version(services, &name, &backend.version, &format!("{path}.version"))?;
+    let serves = |version: &&segue_proto::config::v1::Version| version.name == label.as_str();
+    if backend.weight != Some(0) && spec.versions.iter().find(serves).is_some_and(is_retired) {
+        scope.fault(
+            &format!("{path}.version"),
+            format!("version {label} of {name} is retired and serves nothing"),
+            "send its share to another version",
+        );
+    }
+    Some((name, label))
+}
+
+fn check_timeouts(
+    scope: &mut Scope<'_>,
+    timeouts: Option<&RouteTimeouts>,
+    path: &str,
+) -> (Option<Duration>, Option<Duration>) {
+    let limit =
+        |time: Option<prost_types::Duration>| time.map(to_duration).filter(|time| !time.is_zero());
+    let Some(timeouts) = timeouts else { return (Some(DEFAULT_TIMEOUT), None) };
+    let whole = match timeouts.request {
+        Some(_) => limit(timeouts.request),
+        None => Some(DEFAULT_TIMEOUT),
+    };
+    let one = limit(timeouts.backend_request);
+    if let (Some(whole), Some(one)) = (whole, one)
+        && one > whole
+    {
+        let (message, hint) = if timeouts.request.is_some() {
+            ("one attempt may take longer than the request", "backendRequest is at most request")
+        } else {
+            ("one attempt may take longer than the request's default of 15s", "write request too")
+        };
+        scope.fault(&format!("{path}.timeouts.backendRequest"), message, hint);
+    }
+    (whole, one)
+}
+
+fn retry(retry: &RouteRetry) -> Option<mesh::Retry> {
+    let attempts = retry.attempts.unwrap_or(DEFAULT_ATTEMPTS);
+    (attempts > 0).then(|| mesh::Retry {
+        statuses: retry.codes.iter().filter_map(|&code| u16::try_from(code).ok()).collect(),
+        attempts,
+        backoff: retry.backoff.map_or(DEFAULT_BACKOFF, to_duration),
+    })
+}

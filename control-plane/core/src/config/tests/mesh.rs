@@ -1,0 +1,1 @@
+//! What checked configuration says.
