@@ -1,1 +1,20 @@
-//! From xDS resources to tables.
+//! From xDS resources to tables: one Envoy message a file. A bad resource fails alone and is named.
+
+mod action;
+mod cluster;
+mod endpoint;
+mod extension;
+mod field;
+mod header;
+mod link;
+mod listener;
+mod resource;
+mod route;
+mod route_match;
+
+pub use cluster::{ClusterSpec, EndpointSource};
+pub use endpoint::Assignment;
+pub use link::{Link, Linker};
+pub use listener::{Direction, Listener, RouteSource};
+pub use resource::{Compiled, Mark, compile};
+pub use route::RouteConfig;

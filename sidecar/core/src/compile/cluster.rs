@@ -1,0 +1,225 @@
+//! `Cluster`.
+//!
+//! | field | taken |
+//! |---|---|
+//! | `type` | `EDS` over ADS and `STATIC` with `load_assignment`; all else is refused |
+//! | `connect_timeout` | yes, default 5 s |
+//! | `circuit_breakers.thresholds[]` of default priority | `max_connections`, `max_pending_requests`, `max_requests` |
+//! | `typed_extension_protocol_options`: `HttpProtocolOptions` | `explicit_http_config` with HTTP/1 or HTTP/2, `common_http_protocol_options.idle_timeout` |
+//! | `http2_protocol_options` | its presence |
+//! | `lb_policy`, `load_balancing_policy` | those without affinity, all as round robin; `RING_HASH`, `MAGLEV`, `CLUSTER_PROVIDED` are refused |
+//! | `transport_socket`, `transport_socket_matches` | refused, but for raw buffer |
+//! | `lb_subset_config`, `filters`, `upstream_bind_config` | refused |
+//! | `health_checks`, `outlier_detection`, `common_lb_config`, `alt_stat_name`, other limits and times | ignored: they tune |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
+use envoy_types::pb::envoy::config::cluster::v3::LoadBalancingPolicy;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, LbPolicy,
+};
+use envoy_types::pb::envoy::config::core::v3::TransportSocket;
+use envoy_types::pb::envoy::config::core::v3::transport_socket;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+};
+use segue_shared::extension::unpack;
+use segue_shared::ids::{ServiceName, VersionLabel};
+use segue_shared::xds_names::parse_cluster;
+
+use super::endpoint::assignment;
+use super::field::{duration, over_ads, refuse, unsupported};
+use crate::reject::Fault;
+use crate::snapshot::{Endpoint, HttpVersion, PoolLimits};
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `idle_timeout: 0` turns the timeout off; a pool still lets go of a connection some day.
+const LONGEST_IDLE: Duration = Duration::from_secs(3600);
+
+/// A cluster whose endpoints may come apart from it.
+#[derive(Debug, PartialEq)]
+pub struct ClusterSpec {
+    pub name: Arc<str>,
+    pub version: Option<(ServiceName, VersionLabel)>,
+    pub http: HttpVersion,
+    pub connect_timeout: Duration,
+    pub limits: PoolLimits,
+    pub source: EndpointSource,
+}
+
+/// Where endpoints come from.
+#[derive(Debug, PartialEq)]
+pub enum EndpointSource {
+    /// The load assignment of this name.
+    Eds(Arc<str>),
+    /// The cluster itself.
+    Static(Arc<[Endpoint]>),
+}
+
+pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
+    if message.name.is_empty() {
+        return Err(Fault::at("name", "must be set"));
+    }
+    refuse(message.lb_subset_config.is_some(), "lb_subset_config")?;
+    refuse(!message.filters.is_empty(), "filters")?;
+    refuse(message.upstream_bind_config.is_some(), "upstream_bind_config")?;
+    plain_text(message)?;
+    balance(message)?;
+    let mut limits = limits(message);
+    let http = protocol(message, &mut limits)?;
+    let connect_timeout = match &message.connect_timeout {
+        Some(timeout) => duration("connect_timeout", timeout)?,
+        None => DEFAULT_CONNECT_TIMEOUT,
+    };
+    if connect_timeout.is_zero() {
+        return Err(Fault::at("connect_timeout", "must be greater than 0"));
+    }
+    Ok(ClusterSpec {
+        name: message.name.as_str().into(),
+        version: parse_cluster(&message.name),
+        http,
+        connect_timeout,
+        limits,
+        source: source(message)?,
+    })
+}
+
+fn source(message: &PbCluster) -> Result<EndpointSource, Fault> {
+    let kind = match &message.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind)
+            .map_err(|_| Fault::at("type", format!("{kind} is unknown")))?,
+        Some(ClusterDiscoveryType::ClusterType(_)) => return Err(unsupported("cluster_type")),
+        None => DiscoveryType::Static,
+    };
+    match kind {
+        DiscoveryType::Eds => {
+            let eds = message
+                .eds_cluster_config
+                .as_ref()
+                .ok_or_else(|| Fault::at("eds_cluster_config", "must be set for type EDS"))?;
+            over_ads("eds_cluster_config.eds_config", eds.eds_config.as_ref())?;
+            let name = if eds.service_name.is_empty() { &message.name } else { &eds.service_name };
+            Ok(EndpointSource::Eds(name.as_str().into()))
+        }
+        DiscoveryType::Static => match &message.load_assignment {
+            Some(inline) => {
+                let inline = assignment(inline).map_err(|fault| fault.under("load_assignment"))?;
+                Ok(EndpointSource::Static(inline.endpoints))
+            }
+            None => Err(Fault::at("load_assignment", "must be set for type STATIC")),
+        },
+        other => Err(Fault::at("type", format!("{} is not supported", other.as_str_name()))),
+    }
+}
+
+fn plain_text(message: &PbCluster) -> Result<(), Fault> {
+    let tls = |socket: &TransportSocket| match &socket.config_type {
+        Some(transport_socket::ConfigType::TypedConfig(any)) => !any.type_url.ends_with(RAW_BUFFER),
+        None => socket.name != "envoy.transport_sockets.raw_buffer",
+    };
+    if message.transport_socket.as_ref().is_some_and(tls) {
+        return Err(Fault::at("transport_socket", "TLS is not supported yet"));
+    }
+    let matches = message.transport_socket_matches.iter();
+    let mut sockets = matches.filter_map(|entry| entry.transport_socket.as_ref());
+    if sockets.any(tls) {
+        return Err(Fault::at("transport_socket_matches", "TLS is not supported yet"));
+    }
+    Ok(())
+}
+
+fn balance(message: &PbCluster) -> Result<(), Fault> {
+    if let Some(policy) = &message.load_balancing_policy {
+        return balance_policy(policy).map_err(|fault| fault.under("load_balancing_policy"));
+    }
+    let policy = LbPolicy::try_from(message.lb_policy)
+        .map_err(|_| Fault::at("lb_policy", format!("{} is unknown", message.lb_policy)))?;
+    match policy {
+        LbPolicy::RoundRobin | LbPolicy::LeastRequest | LbPolicy::Random => Ok(()),
+        other => Err(Fault::at("lb_policy", format!("{} is not supported", other.as_str_name()))),
+    }
+}
+
+/// The first policy of the list that is known decides (gRFC A52).
+fn balance_policy(policy: &LoadBalancingPolicy) -> Result<(), Fault> {
+    const WITHOUT_AFFINITY: [&str; 5] =
+        ["RoundRobin", "LeastRequest", "Random", "WrrLocality", "ClientSideWeightedRoundRobin"];
+    let types: Vec<&str> = policy
+        .policies
+        .iter()
+        .filter_map(|policy| policy.typed_extension_config.as_ref()?.typed_config.as_ref())
+        .map(|any| any.type_url.rsplit('.').next().unwrap_or_default())
+        .collect();
+    if types.iter().any(|name| WITHOUT_AFFINITY.contains(name)) {
+        return Ok(());
+    }
+    Err(Fault::at("policies", format!("none is supported: {}", types.join(", "))))
+}
+
+fn limits(message: &PbCluster) -> PoolLimits {
+    let mut limits = PoolLimits::default();
+    let thresholds = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
+    // Priority 0 is DEFAULT; HIGH has no requests here.
+    for threshold in thresholds.filter(|threshold| threshold.priority == 0) {
+        for (limit, value) in [
+            (&mut limits.max_connections, &threshold.max_connections),
+            (&mut limits.max_pending_requests, &threshold.max_pending_requests),
+            (&mut limits.max_requests, &threshold.max_requests),
+        ] {
+            if let Some(value) = value {
+                *limit = value.value;
+            }
+        }
+    }
+    limits
+}
+
+#[allow(deprecated)]
+fn protocol(message: &PbCluster, limits: &mut PoolLimits) -> Result<HttpVersion, Fault> {
+    let mut http = if message.http2_protocol_options.is_some() {
+        HttpVersion::Http2
+    } else {
+        HttpVersion::Http1
+    };
+    let mut entries: Vec<_> = message.typed_extension_protocol_options.iter().collect();
+    entries.sort_unstable_by_key(|(name, _)| *name);
+    for (name, any) in entries {
+        let under = format!("typed_extension_protocol_options[{name:?}]");
+        let options: HttpProtocolOptions = unpack(any, HTTP_OPTIONS)
+            .map_err(|error| Fault::at(under.as_str(), error.to_string()))?;
+        http = http_options(&options, limits).map_err(|fault| fault.under(&under))?;
+    }
+    Ok(http)
+}
+
+fn http_options(
+    options: &HttpProtocolOptions,
+    limits: &mut PoolLimits,
+) -> Result<HttpVersion, Fault> {
+    let common = options.common_http_protocol_options.as_ref();
+    if let Some(idle) = common.and_then(|common| common.idle_timeout.as_ref()) {
+        let idle = duration("common_http_protocol_options.idle_timeout", idle)?;
+        limits.idle_timeout = if idle.is_zero() { LONGEST_IDLE } else { idle.min(LONGEST_IDLE) };
+    }
+    match &options.upstream_protocol_options {
+        None => Ok(HttpVersion::Http1),
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
+            match &explicit.protocol_config {
+                None | Some(ProtocolConfig::HttpProtocolOptions(_)) => Ok(HttpVersion::Http1),
+                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Ok(HttpVersion::Http2),
+                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                    Err(unsupported("explicit_http_config.http3_protocol_options"))
+                }
+            }
+        }
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => {
+            Err(unsupported("use_downstream_protocol_config"))
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => Err(unsupported("auto_config")),
+    }
+}

@@ -1,0 +1,91 @@
+//! One resource in, one table or one refusal out. The message is gone when this returns.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use prost::Message;
+use segue_proto::extension::v1::SnapshotMark;
+use segue_shared::ids::Revision;
+use segue_shared::xds_names::{self, type_urls};
+
+use super::cluster::{ClusterSpec, cluster};
+use super::endpoint::{Assignment, assignment};
+use super::listener::{Listener, listener};
+use super::route::{RouteConfig, route_config};
+use crate::reject::{Fault, Reject};
+
+/// A compiled resource.
+#[derive(Clone, Debug)]
+pub enum Compiled {
+    Listener(Arc<Listener>),
+    Routes(Arc<RouteConfig>),
+    Cluster(Arc<ClusterSpec>),
+    Assignment(Arc<Assignment>),
+    Mark(Mark),
+}
+
+/// The end of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub revision: Revision,
+    pub digest: u64,
+}
+
+impl Compiled {
+    /// Name by which the resource is subscribed to.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Listener(listener) => &listener.name,
+            Self::Routes(routes) => &routes.name,
+            Self::Cluster(cluster) => &cluster.name,
+            Self::Assignment(assignment) => &assignment.name,
+            Self::Mark(_) => xds_names::SNAPSHOT_MARK,
+        }
+    }
+}
+
+/// Compiles the bytes of a resource of a type. `name` as the envelope of delta xDS tells it; state of
+/// the world has none, and the resource's own name counts.
+pub fn compile(type_url: &str, name: Option<&str>, value: &[u8]) -> Result<Compiled, Reject> {
+    let mut own_name = String::new();
+    let compiled = match type_url {
+        type_urls::LISTENER => decode(value).and_then(|message: PbListener| {
+            own_name.clone_from(&message.name);
+            listener(&message).map(|it| Compiled::Listener(Arc::new(it)))
+        }),
+        type_urls::ROUTE => decode(value).and_then(|message: RouteConfiguration| {
+            own_name.clone_from(&message.name);
+            route_config(&message).map(|it| Compiled::Routes(Arc::new(it)))
+        }),
+        type_urls::CLUSTER => decode(value).and_then(|message: Cluster| {
+            own_name.clone_from(&message.name);
+            cluster(&message).map(|it| Compiled::Cluster(Arc::new(it)))
+        }),
+        type_urls::ENDPOINT => decode(value).and_then(|message: ClusterLoadAssignment| {
+            own_name.clone_from(&message.cluster_name);
+            assignment(&message).map(|it| Compiled::Assignment(Arc::new(it)))
+        }),
+        type_urls::SNAPSHOT_MARK => decode(value).map(|message: SnapshotMark| {
+            own_name = xds_names::SNAPSHOT_MARK.to_owned();
+            let revision = Revision(message.revision);
+            Compiled::Mark(Mark { revision, digest: message.digest })
+        }),
+        _ => Err(Fault::at("", "this type was not asked for")),
+    };
+    let known = name.unwrap_or(&own_name);
+    let compiled = compiled.and_then(|compiled| match name {
+        Some(name) if name != compiled.name() => {
+            Err(Fault::at("name", format!("is {:?}, was sent as {name:?}", compiled.name())))
+        }
+        _ if compiled.name().is_empty() => Err(Fault::at("name", "must be set")),
+        _ => Ok(compiled),
+    });
+    compiled.map_err(|fault| fault.reject(type_url, known))
+}
+
+fn decode<M: Message + Default>(value: &[u8]) -> Result<M, Fault> {
+    M::decode(value).map_err(|error| Fault::at("", format!("does not decode: {error}")))
+}
