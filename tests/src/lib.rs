@@ -10,5 +10,7 @@ pub mod fetch;
 pub mod load;
 pub mod mesh;
 mod parent_death;
+pub mod peers;
 pub mod process;
 pub mod wait;
+pub mod written;

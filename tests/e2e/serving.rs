@@ -1,0 +1,84 @@
+//! A caller behind a sidecar reaches services by name, whatever it speaks.
+
+use std::time::Duration;
+
+use segue_tests::fetch::Fetch;
+use segue_tests::load::Protocol;
+use segue_tests::mesh::Mesh;
+use segue_tests::written::{service, service_of, split};
+
+use crate::alone;
+
+#[test]
+fn services_are_reached_by_name_over_both_protocols() {
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let (v1, v2) = (mesh.echo("v1").unwrap(), mesh.echo("v2").unwrap());
+    let sidecar = mesh.sidecar("caller-1").unwrap();
+    let chat = service("chat", &[("v1", vec![v1.address]), ("v2", vec![v2.address])]);
+    let fast = service_of("http2", "fast", &[("v1", vec![v2.address])]);
+    mesh.apply(&(chat + &split("chat", &[("v1", 0), ("v2", 100)]) + &fast)).unwrap();
+
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let ask = |host: &str, path: &str| {
+            Fetch::get(sidecar.outbound, path).host(host).protocol(protocol).send().unwrap()
+        };
+        for host in ["chat", "chat:80", "chat.default", "CHAT"] {
+            let answer = ask(host, "/");
+            assert_eq!(
+                (answer.status, answer.version.as_str()),
+                (200, "v2"),
+                "{protocol:?} {host}"
+            );
+        }
+        assert_eq!(ask("fast", "/").version, "v2", "an HTTP/2 upstream, {protocol:?}");
+        assert_eq!(ask("chat", "/status/503").status, 503);
+        assert_eq!(ask("nobody", "/").status, 404);
+        assert_eq!(ask("chat", "/bytes?n=5000000").body.len(), 5_000_000);
+        let body = vec![b'b'; 3_000_000];
+        let echoed = Fetch::get(sidecar.outbound, "/upload")
+            .host("chat")
+            .protocol(protocol)
+            .body(body.clone())
+            .send()
+            .unwrap();
+        assert!(echoed.body == body, "the body came back changed over {protocol:?}");
+    }
+
+    // As an explicit proxy, by the absolute form.
+    let proxied = Fetch::get(sidecar.outbound, "http://chat/").host("chat").send().unwrap();
+    assert_eq!((proxied.status, proxied.version.as_str()), (200, "v2"));
+}
+
+#[test]
+fn requests_from_outside_reach_the_local_application() {
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let app = mesh.echo("v7").unwrap();
+    let address = app.address.to_string();
+    let flags = [("--app-address", address.as_str())];
+    let sidecar = mesh.sidecar_with("chat-v7-1", &flags).unwrap();
+    mesh.apply(&service("chat", &[("v7", vec![sidecar.inbound])])).unwrap();
+    sidecar.wait_ready().unwrap();
+    // Out through the sidecar, and back in through it.
+    let answer = Fetch::get(sidecar.outbound, "/").host("chat").send().unwrap();
+    assert_eq!((answer.status, answer.version.as_str()), (200, "v7"));
+}
+
+#[test]
+fn a_version_without_a_listening_endpoint_answers_503_and_the_others_serve_on() {
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let app = mesh.echo("v1").unwrap();
+    let mut gone = mesh.echo("v2").unwrap();
+    gone.process.kill9().unwrap();
+    let sidecar = mesh.sidecar("caller-1").unwrap();
+    let dead = service("dead", &[("v1", vec![gone.address])]);
+    mesh.apply(&(service("chat", &[("v1", vec![app.address])]) + &dead)).unwrap();
+    let ask = |host: &str| {
+        let fetch = Fetch::get(sidecar.outbound, "/").host(host).timeout(Duration::from_secs(20));
+        fetch.send().unwrap().status
+    };
+    assert_eq!(ask("dead"), 503);
+    assert_eq!(ask("chat"), 200);
+}

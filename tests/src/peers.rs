@@ -1,0 +1,58 @@
+//! Other projects' programs, where this machine has them.
+
+use std::path::{Path, PathBuf};
+
+/// Directory with `bin/envoy`, set by `cargo xtask`.
+pub const PEERS_DIR: &str = "SEGUE_PEERS_DIR";
+/// Set by `cargo xtask test`: a missing peer fails.
+pub const REQUIRE_PEERS: &str = "SEGUE_REQUIRE_PEERS";
+
+/// The real Envoy program; a missing one is a message that says what to do.
+///
+/// The Python package starts it by a script; the program itself is what signals and measurements
+/// must reach.
+pub fn envoy() -> Result<PathBuf, String> {
+    let dirs = [std::env::var_os(PEERS_DIR).map(PathBuf::from), beside_this_program()];
+    for dir in dirs.into_iter().flatten() {
+        if let Some(program) = packaged_envoy(&dir) {
+            return Ok(program);
+        }
+    }
+    program("envoy").map_err(|_| "envoy not found, run cargo xtask test".into())
+}
+
+/// A program on the PATH or where packages put servers.
+pub fn program(name: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| format!("{name} not found, run cargo xtask bench"))
+}
+
+/// `None` where the test shall be skipped; the reason is printed. Fails where peers are required.
+pub fn or_skip<T>(peer: Result<T, String>) -> Option<T> {
+    match peer {
+        Ok(peer) => Some(peer),
+        Err(why) => {
+            assert!(std::env::var_os(REQUIRE_PEERS).is_none(), "{why}");
+            println!("skipped: {why}");
+            None
+        }
+    }
+}
+
+/// `TARGET/peers`.
+fn beside_this_program() -> Option<PathBuf> {
+    let this = std::env::current_exe().ok()?;
+    this.ancestors().skip(2).map(|dir| dir.join("peers")).find(|dir| dir.is_dir())
+}
+
+/// The program inside the Python package of a virtual environment.
+fn packaged_envoy(venv: &Path) -> Option<PathBuf> {
+    let lib = std::fs::read_dir(venv.join("lib")).ok()?;
+    lib.flatten()
+        .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
+        .find(|file| file.is_file())
+}
