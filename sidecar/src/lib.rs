@@ -1,4 +1,15 @@
+//! Segue's sidecar: the data plane. `assembly` puts it together; a request goes `listener` →
+//! `http` → `upstream`, a change goes `xds` → `activate` → the next request.
 
 pub mod activate;
+pub mod deadline;
+pub mod http;
+pub mod listener;
+pub mod outcome;
+pub mod settings;
 pub mod snapshot_handle;
+pub mod upstream;
+pub mod wire;
+pub mod worker;
+pub mod workers;
 pub mod xds;

@@ -1,0 +1,241 @@
+//! A request on its way to an endpoint of the chosen version, once or more.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{HOST, HeaderValue, TE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
+use segue_sidecar_core::balance::round_robin;
+use segue_sidecar_core::snapshot::{Cluster, Forward, HttpVersion};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::body::{RequestBody, ResponseSource};
+use super::request_context::RequestContext;
+use super::respond::Reject;
+use super::retry::{self, Cause, Retries};
+use crate::deadline::Deadline;
+use crate::upstream::{ConnectError, EndpointPool, UpstreamCluster};
+use crate::worker::Worker;
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub cluster: &'a Cluster,
+    pub living: &'a Rc<UpstreamCluster>,
+    /// What the route says; `None` for the local application.
+    pub forward: Option<&'a Forward>,
+}
+
+/// An attempt without an answer.
+struct Failed {
+    cause: Cause,
+    reject: Reject,
+    /// What another attempt would send.
+    request: Option<Request<RequestBody>>,
+}
+
+/// Sends a request, again where that is safe, until an answer's head comes or the deadline passes.
+pub async fn forward(
+    worker: &Worker,
+    target: Target<'_>,
+    mut request: Request<RequestBody>,
+    deadline: &mut Deadline,
+) -> Result<Response<ResponseSource>, Reject> {
+    let endpoints = &target.cluster.endpoints;
+    let mut retries = Retries::new(target.forward.and_then(|forward| forward.retry.as_ref()));
+    let try_timeout = target.forward.and_then(|forward| forward.try_timeout);
+    let mut before: Option<SocketAddr> = None;
+    let mut fresh = false;
+    loop {
+        let turn = target.living.turn();
+        let endpoint = match before {
+            None => round_robin::pick(endpoints, turn),
+            Some(before) => round_robin::pick_other(endpoints, turn, before),
+        };
+        let address = endpoint.ok_or(Reject::NoEndpoint)?.address;
+        let copy = if retries.looks_at_answers() { retry::copy(&request) } else { None };
+        let pool = target.living.pool(address, target.cluster.http);
+        let attempt = attempt(pool, target.cluster, request, fresh);
+        let attempted = match try_timeout {
+            None => within(deadline, attempt).await,
+            Some(limit) => {
+                let mut limit = worker.deadlines.at(Some(Instant::now() + limit));
+                match within(deadline, within(&mut limit, attempt)).await {
+                    Some(None) => Some(Err(Failed {
+                        cause: Cause::Closed,
+                        reject: Reject::Timeout,
+                        request: None,
+                    })),
+                    Some(Some(attempted)) => Some(attempted),
+                    None => None,
+                }
+            }
+        };
+        let pause;
+        match attempted.ok_or(Reject::Timeout)? {
+            Ok(response) => match (retries.after_answer(response.status()), copy) {
+                (Some(wait), Some(copy)) => (pause, request) = (wait, copy),
+                _ => return Ok(response),
+            },
+            Err(failed) => {
+                debug!(%address, cause = ?failed.cause, "attempt failed");
+                let Some(again) = failed.request.or(copy) else { return Err(failed.reject) };
+                pause = retries.after_failure(failed.cause).ok_or(failed.reject)?;
+                request = again;
+                fresh |= failed.cause == Cause::Stale;
+            }
+        }
+        before = Some(address);
+        target.living.counters.slot(worker.index).retried();
+        rest(pause, deadline).await?;
+    }
+}
+
+/// The request as the upstream shall see it.
+pub fn prepare(
+    request: &mut Request<RequestBody>,
+    context: RequestContext,
+    cluster: &Cluster,
+    forward: Option<&Forward>,
+) -> Result<(), Reject> {
+    let rewrite = forward.and_then(|forward| forward.host_rewrite.as_ref());
+    match cluster.http {
+        HttpVersion::Http1 => {
+            *request.version_mut() = Version::HTTP_11;
+            if let Some(host) = rewrite {
+                request.headers_mut().insert(HOST, host.clone());
+            }
+        }
+        HttpVersion::Http2 => {
+            *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(HOST);
+            let authority = rewrite.unwrap_or(&context.authority);
+            let authority = Authority::try_from(authority.as_bytes())
+                .map_err(|_| Reject::BadRequest("exactly one valid Host is needed"))?;
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(Scheme::HTTP);
+            parts.authority = Some(authority);
+            parts.path_and_query = Some(target(request.uri()));
+            *request.uri_mut() = Uri::from_parts(parts)
+                .map_err(|_| Reject::BadRequest("the request target is not valid"))?;
+            if context.wants_trailers {
+                request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn target(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+async fn attempt(
+    pool: Rc<EndpointPool>,
+    cluster: &Cluster,
+    request: Request<RequestBody>,
+    fresh: bool,
+) -> Result<Response<ResponseSource>, Failed> {
+    match cluster.http {
+        HttpVersion::Http1 => attempt_http1(pool, cluster, request, fresh).await,
+        HttpVersion::Http2 => attempt_http2(pool, cluster, request).await,
+    }
+}
+
+async fn attempt_http1(
+    pool: Rc<EndpointPool>,
+    cluster: &Cluster,
+    request: Request<RequestBody>,
+    fresh: bool,
+) -> Result<Response<ResponseSource>, Failed> {
+    let kept = if fresh { None } else { pool.take_idle() };
+    let was_kept = kept.is_some();
+    let connection = match kept {
+        Some(connection) => connection,
+        None => match pool.open_http1(cluster).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(unconnected(&error, request)),
+        },
+    };
+    let copy = if retry::is_idempotent(request.method()) { retry::copy(&request) } else { None };
+    let failure = match connection.send(request, pool).await {
+        Ok(response) => {
+            return Ok(response.map(|body| {
+                if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http1(body) }
+            }));
+        }
+        Err(failure) => failure,
+    };
+    let (cause, reject, request) = match failure.unsent {
+        Some(request) if was_kept => (Cause::Stale, Reject::UpstreamClosed, Some(request)),
+        Some(request) => (Cause::Connect, Reject::ConnectFailed, Some(request)),
+        None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
+        None if failure.malformed => (Cause::Final, Reject::UpstreamMalformed, None),
+        None if was_kept => (Cause::Stale, Reject::UpstreamClosed, copy),
+        None => (Cause::Closed, Reject::UpstreamClosed, copy),
+    };
+    debug!(error = %failure.error, "HTTP/1.1 upstream");
+    Err(Failed { cause, reject, request })
+}
+
+async fn attempt_http2(
+    pool: Rc<EndpointPool>,
+    cluster: &Cluster,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseSource>, Failed> {
+    let connection = match pool.http2(cluster).await {
+        Ok(connection) => connection,
+        Err(error) => return Err(unconnected(&error, request)),
+    };
+    let copy = retry::copy(&request);
+    let idempotent = retry::is_idempotent(request.method());
+    let failure = match connection.send(request).await {
+        Ok(response) => {
+            return Ok(response.map(|body| {
+                if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http2(body) }
+            }));
+        }
+        Err(failure) => failure,
+    };
+    let (cause, reject, request) = match failure.unsent {
+        Some(request) => (Cause::Stale, Reject::UpstreamClosed, Some(request)),
+        None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
+        None if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, copy),
+        None if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, copy),
+        None if failure.closed => (Cause::Final, Reject::UpstreamClosed, None),
+        None => (Cause::Final, Reject::UpstreamMalformed, None),
+    };
+    Err(Failed { cause, reject, request })
+}
+
+fn unconnected(error: &ConnectError, request: Request<RequestBody>) -> Failed {
+    debug!(%error, "no connection to an upstream");
+    let (cause, reject) = match error {
+        ConnectError::Overflow(_) => (Cause::Final, Reject::Overflow),
+        _ => (Cause::Connect, Reject::ConnectFailed),
+    };
+    Failed { cause, reject, request: Some(request) }
+}
+
+/// `None` when the deadline passed first.
+async fn within<F: Future>(deadline: &mut Deadline, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => deadline.poll(context).map(|()| None),
+    })
+    .await
+}
+
+async fn rest(pause: Duration, deadline: &mut Deadline) -> Result<(), Reject> {
+    if pause.is_zero() {
+        return Ok(());
+    }
+    within(deadline, tokio::time::sleep(pause)).await.ok_or(Reject::Timeout)
+}

@@ -1,0 +1,19 @@
+//! A request from its head to its end.
+
+mod body;
+mod forward;
+mod headers;
+mod pipeline;
+mod pump;
+mod request_context;
+mod respond;
+mod retry;
+mod server;
+mod server_http1;
+mod server_http2;
+
+pub use body::{BodyError, ReceivedBody, RequestBody, ResponseBody, ResponseSource};
+pub use pump::{Pump, PumpError};
+pub use request_context::Direction;
+pub use respond::Reject;
+pub use server::serve_connection;

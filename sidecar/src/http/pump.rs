@@ -1,0 +1,86 @@
+//! Moves a body into an HTTP/2 stream, as fast as the peer's window allows.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::Body;
+use thiserror::Error;
+
+/// A body that could not be moved to its end.
+#[derive(Debug, Error)]
+pub enum PumpError<E> {
+    /// The source broke off; the stream was reset.
+    #[error("the body broke off: {0}")]
+    Body(E),
+    /// The receiver does not want the rest.
+    #[error("the receiver closed the stream")]
+    Closed,
+}
+
+/// A body on its way into a stream. Holds at most one chunk.
+pub struct Pump<B> {
+    body: B,
+    stream: SendStream<Bytes>,
+    chunk: Bytes,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
+    /// Moves `body` into `stream`.
+    pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
+        Self { body, stream, chunk: Bytes::new() }
+    }
+
+    /// Ready when all of the body was handed over, or cannot be.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), PumpError<B::Error>>> {
+        loop {
+            if !self.chunk.is_empty() {
+                let ended = ready!(self.poll_send(context))?;
+                if ended {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if self.stream.poll_reset(context).is_ready() {
+                return Poll::Ready(Err(PumpError::Closed));
+            }
+            let sent = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => self.stream.send_data(Bytes::new(), true),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() && self.body.is_end_stream() => {
+                        self.stream.send_data(data, true)
+                    }
+                    Ok(data) => {
+                        self.chunk = data;
+                        continue;
+                    }
+                    Err(frame) => match frame.into_trailers() {
+                        Ok(trailers) => self.stream.send_trailers(trailers),
+                        Err(_) => continue,
+                    },
+                },
+                Some(Err(error)) => {
+                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    return Poll::Ready(Err(PumpError::Body(error)));
+                }
+            };
+            return Poll::Ready(sent.map_err(|_| PumpError::Closed));
+        }
+    }
+
+    /// Sends what the window allows of the chunk; true when that was the end of the stream.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, PumpError<B::Error>>> {
+        self.stream.reserve_capacity(self.chunk.len());
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(PumpError::Closed)),
+            }
+        }
+        let piece = self.chunk.split_to(self.stream.capacity().min(self.chunk.len()));
+        let last = self.chunk.is_empty() && self.body.is_end_stream();
+        self.stream.send_data(piece, last).map_err(|_| PumpError::Closed)?;
+        Poll::Ready(Ok(last))
+    }
+}

@@ -1,0 +1,302 @@
+//! Answers of our own: refusals, redirects, and fixed bodies.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{Response, StatusCode, Uri};
+use segue_sidecar_core::snapshot::{DirectResponse, PathRewrite, Redirect};
+
+use super::body::ResponseSource;
+
+/// Why a request got no answer from an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// The request itself is not valid; says what is.
+    BadRequest(&'static str),
+    /// The target or the head is longer than allowed.
+    TooLong(StatusCode),
+    /// `CONNECT` and `TRACE` are not for this port.
+    MethodNotAllowed,
+    /// Only `100-continue` can be expected.
+    ExpectationFailed,
+    /// The caller's body broke off or was malformed.
+    BadBody,
+    /// No configuration has arrived yet.
+    NoConfiguration,
+    /// No route matches.
+    NoRoute,
+    /// The version has no endpoint.
+    NoEndpoint,
+    /// The caps of the cluster are reached.
+    Overflow,
+    /// No endpoint accepted a connection.
+    ConnectFailed,
+    /// The upstream closed the connection before it answered.
+    UpstreamClosed,
+    /// The upstream's answer is not valid.
+    UpstreamMalformed,
+    /// The route's time is over.
+    Timeout,
+}
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Caller,
+    Sidecar,
+    Upstream,
+}
+
+impl Reject {
+    /// The status that the caller sees.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::TooLong(status) => status,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoConfiguration | Self::NoEndpoint | Self::Overflow | Self::ConnectFailed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamClosed | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// A word for machines.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::TooLong(_) => "too_long",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::BadBody => "bad_body",
+            Self::NoConfiguration => "no_configuration",
+            Self::NoRoute => "no_route",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Overflow => "overflow",
+            Self::ConnectFailed => "connect_failed",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamMalformed => "upstream_malformed",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::BadRequest(what) => what,
+            Self::TooLong(_) => "the request's head is too long",
+            Self::MethodNotAllowed => "this method is not served here",
+            Self::ExpectationFailed => "only 100-continue can be expected",
+            Self::BadBody => "the request's body broke off or is malformed",
+            Self::NoConfiguration => "no configuration has arrived from the control plane yet",
+            Self::NoRoute => "no route matches this host and request",
+            Self::NoEndpoint => "the version that was chosen has no endpoint",
+            Self::Overflow => "the version that was chosen has as many requests as it may",
+            Self::ConnectFailed => "no endpoint accepted a connection",
+            Self::UpstreamClosed => "the upstream closed the connection before it answered",
+            Self::UpstreamMalformed => "the upstream's answer is not valid",
+            Self::Timeout => "the upstream did not answer in the time that the route allows",
+        }
+    }
+
+    /// Who is at fault.
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::BadRequest(_)
+            | Self::TooLong(_)
+            | Self::MethodNotAllowed
+            | Self::ExpectationFailed
+            | Self::BadBody
+            | Self::NoRoute => Origin::Caller,
+            Self::NoConfiguration | Self::Overflow => Origin::Sidecar,
+            Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::UpstreamClosed
+            | Self::UpstreamMalformed
+            | Self::Timeout => Origin::Upstream,
+        }
+    }
+
+    /// Whether no upstream has seen the request, so that the caller may safely send it again.
+    pub fn retry_safe(self) -> bool {
+        matches!(
+            self,
+            Self::NoConfiguration | Self::NoEndpoint | Self::Overflow | Self::ConnectFailed
+        )
+    }
+
+    /// Whether bytes that follow on the connection cannot be trusted.
+    pub fn closes_connection(self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::BadBody | Self::ExpectationFailed)
+    }
+
+    fn grpc_status(self) -> &'static str {
+        match self {
+            Self::NoRoute | Self::MethodNotAllowed => "12",
+            Self::Timeout => "4",
+            Self::Overflow => "8",
+            Self::BadRequest(_) | Self::BadBody | Self::ExpectationFailed => "13",
+            _ => "14",
+        }
+    }
+
+    /// The answer: problem details (RFC 9457), or what gRPC clients understand.
+    pub fn respond(self, grpc: bool) -> Response<ResponseSource> {
+        if grpc {
+            return self.respond_grpc();
+        }
+        let (status, reason) = (self.status(), self.reason());
+        let origin = match self.origin() {
+            Origin::Caller => "caller",
+            Origin::Sidecar => "sidecar",
+            Origin::Upstream => "upstream",
+        };
+        let body = format!(
+            r#"{{"type":"urn:segue:problem:{reason}","title":"{}","status":{},"detail":"{}","reason":"{reason}","origin":"{origin}","retrySafe":{}}}"#,
+            status.canonical_reason().unwrap_or_default(),
+            status.as_u16(),
+            self.detail(),
+            self.retry_safe(),
+        );
+        let mut response = Response::new(ResponseSource::Whole(Some(Bytes::from(body))));
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+
+    fn respond_grpc(self) -> Response<ResponseSource> {
+        let mut response = Response::new(ResponseSource::Empty);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(self.grpc_status()));
+        headers.insert("grpc-message", HeaderValue::from_static(self.detail()));
+        response
+    }
+}
+
+/// A fixed answer of a route.
+pub fn direct(direct: &DirectResponse) -> Response<ResponseSource> {
+    let body = if direct.body.is_empty() {
+        ResponseSource::Empty
+    } else {
+        ResponseSource::Whole(Some(Bytes::copy_from_slice(&direct.body)))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = direct.status;
+    response
+}
+
+/// The answer that sends the caller elsewhere. `prefix` is what the route's path matched.
+pub fn redirect(
+    redirect: &Redirect,
+    authority: &str,
+    uri: &Uri,
+    prefix: Option<&str>,
+) -> Response<ResponseSource> {
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let (host, own_port) = split_port(authority);
+    let moved = redirect.scheme.is_some() || redirect.host.is_some();
+    let mut location = format!("{scheme}://{}", redirect.host.as_deref().unwrap_or(host));
+    match (redirect.port, own_port) {
+        (Some(port), _) => location.push_str(&format!(":{port}")),
+        (None, Some(port)) if !moved => location.push_str(&format!(":{port}")),
+        _ => {}
+    }
+    let path = match &redirect.path {
+        Some(rewrite) => rewritten_path(rewrite, uri.path(), prefix),
+        None => uri.path().to_owned(),
+    };
+    location.push_str(&path);
+    if let Some(query) = uri.query() {
+        location.push('?');
+        location.push_str(query);
+    }
+    let mut response = Response::new(ResponseSource::Empty);
+    *response.status_mut() = redirect.status;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// A path after a route's rewrite. `prefix` is what the route's path matched.
+pub fn rewritten_path(rewrite: &PathRewrite, path: &str, prefix: Option<&str>) -> String {
+    match rewrite {
+        PathRewrite::Full(full) => full.to_string(),
+        PathRewrite::Prefix(new) => {
+            let rest = prefix.and_then(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
+            let new = if rest.starts_with('/') { new.trim_end_matches('/') } else { new };
+            let slash = if new.ends_with('/') || rest.is_empty() || rest.starts_with('/') {
+                ""
+            } else {
+                "/"
+            };
+            match format!("{new}{slash}{rest}") {
+                empty if empty.is_empty() => "/".to_owned(),
+                whole => whole,
+            }
+        }
+    }
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port))
+            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            (host, Some(port))
+        }
+        _ => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_replaced_by_whole_segments() {
+        let rewrite = |new: &str, prefix, path| {
+            rewritten_path(&PathRewrite::Prefix(new.into()), path, Some(prefix))
+        };
+        assert_eq!(rewrite("/v2", "/v1", "/v1/users"), "/v2/users");
+        assert_eq!(rewrite("/", "/v1", "/v1/users"), "/users");
+        assert_eq!(rewrite("/", "/v1", "/v1"), "/");
+        assert_eq!(rewrite("/v2/", "/v1/", "/v1/users"), "/v2/users");
+        assert_eq!(rewrite("/v2", "/v1/", "/v1/users"), "/v2/users");
+    }
+
+    #[test]
+    fn a_redirect_keeps_what_it_does_not_name() {
+        let to = Redirect {
+            status: StatusCode::FOUND,
+            scheme: None,
+            host: None,
+            port: None,
+            path: None,
+        };
+        let uri = Uri::from_static("/a?b=c");
+        let location = |to: &Redirect| {
+            let answer = redirect(to, "chat:8080", &uri, None);
+            answer.headers()[LOCATION].to_str().unwrap().to_owned()
+        };
+        assert_eq!(location(&to), "http://chat:8080/a?b=c");
+        let to = Redirect { scheme: Some("https".into()), ..to };
+        assert_eq!(location(&to), "https://chat/a?b=c");
+        let to = Redirect { host: Some("new".into()), port: Some(1), ..to };
+        assert_eq!(location(&to), "https://new:1/a?b=c");
+    }
+
+    #[test]
+    fn grpc_callers_get_a_status_that_they_understand() {
+        let answer = Reject::ConnectFailed.respond(true);
+        assert_eq!(
+            (answer.status(), &answer.headers()["grpc-status"]),
+            (StatusCode::OK, &"14".parse().unwrap())
+        );
+    }
+}

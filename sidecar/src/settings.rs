@@ -1,0 +1,163 @@
+//! Settings of the sidecar's process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use segue_shared::ids::{ServiceName, VersionLabel};
+
+/// Segue's sidecar: stands next to one instance of a service and carries its traffic.
+///
+/// Every setting is taken from the settings file, then the environment, then the flag; the last one
+/// found counts.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "segue-sidecar", version)]
+pub struct Settings {
+    /// Service that the sidecar stands next to: `name` or `namespace/name`
+    #[arg(long, env = "SEGUE_SERVICE", value_name = "NAME")]
+    pub service: ServiceName,
+    /// Version of that service which runs here
+    #[arg(long, env = "SEGUE_VERSION", value_name = "LABEL", default_value = "v1")]
+    pub version: VersionLabel,
+    /// Name of this sidecar, unique in the mesh [default: service, version and process id]
+    #[arg(long, env = "SEGUE_NODE_ID", value_name = "ID")]
+    pub node_id: Option<String>,
+    /// URL of the control plane's xDS port
+    #[arg(
+        long,
+        env = "SEGUE_CONTROL_PLANE",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:18000"
+    )]
+    pub control_plane: String,
+    /// Address of the local application; without it there is no inbound listener
+    #[arg(long, env = "SEGUE_APP_ADDRESS", value_name = "HOST:PORT")]
+    pub app_address: Option<SocketAddr>,
+    /// What the local application speaks
+    #[arg(long, env = "SEGUE_APP_PROTOCOL", value_enum, default_value = "auto")]
+    pub app_protocol: AppProtocol,
+    /// Where the application's own requests arrive (HTTP proxy and capture target); port 0: any
+    #[arg(
+        long,
+        env = "SEGUE_OUTBOUND_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:16001"
+    )]
+    pub outbound_address: SocketAddr,
+    /// Where requests for the local application arrive; port 0: any
+    #[arg(
+        long,
+        env = "SEGUE_INBOUND_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "0.0.0.0:16006"
+    )]
+    pub inbound_address: SocketAddr,
+    /// Where people and probes ask; must be a loopback address; port 0: any
+    #[arg(
+        long,
+        env = "SEGUE_ADMIN_ADDRESS",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:16000"
+    )]
+    pub admin_address: SocketAddr,
+    /// Directory for the last good configuration; without it a restart needs the control plane
+    #[arg(long, env = "SEGUE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Threads that carry traffic [default: number of available cores]
+    #[arg(long, env = "SEGUE_WORKERS", value_name = "N")]
+    pub workers: Option<u16>,
+    /// Variant of xDS that the sidecar asks for
+    #[arg(long, env = "SEGUE_XDS_PROTOCOL", value_enum, default_value = "delta")]
+    pub xds_protocol: XdsProtocol,
+    /// Log level: error, warn, info, debug, trace, or `target=level,…`
+    #[arg(long, env = "SEGUE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Write logs as one JSON object a line
+    #[arg(long, env = "SEGUE_LOG_JSON")]
+    pub log_json: bool,
+    /// Longest wait for running requests at the end, in seconds
+    #[arg(
+        long,
+        env = "SEGUE_DRAIN_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = seconds
+    )]
+    pub drain_timeout: Duration,
+}
+
+/// What the local application speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AppProtocol {
+    /// HTTP/2 for gRPC requests, HTTP/1.1 for all others.
+    #[default]
+    Auto,
+    /// HTTP/1.1 always.
+    Http1,
+    /// HTTP/2 with prior knowledge always.
+    Http2,
+}
+
+/// Variant of xDS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum XdsProtocol {
+    /// Only what changed.
+    #[default]
+    Delta,
+    /// State of the world.
+    Sotw,
+}
+
+impl Settings {
+    /// The node id, made up where none was given.
+    pub fn node_id(&self) -> String {
+        self.node_id.clone().unwrap_or_else(|| {
+            let service = &self.service;
+            format!(
+                "{}.{}.{}.{}",
+                service.namespace,
+                service.name,
+                self.version,
+                std::process::id()
+            )
+        })
+    }
+
+    /// The number of threads that carry traffic, at least 1.
+    pub fn worker_count(&self) -> usize {
+        let wanted = self.workers.map(usize::from).filter(|&workers| workers > 0);
+        wanted.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let seconds: f64 =
+        number.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let settings = Settings::try_parse_from(["segue-sidecar", "--service", "chat"]).unwrap();
+        assert_eq!(settings.service, ServiceName::new("default", "chat"));
+        assert_eq!(settings.outbound_address.port(), 16001);
+        assert_eq!(settings.inbound_address.to_string(), "0.0.0.0:16006");
+        assert_eq!(settings.admin_address.port(), 16000);
+        assert_eq!(settings.drain_timeout, Duration::from_secs(30));
+        assert!(settings.node_id().starts_with("default.chat.v1."));
+        assert!(settings.worker_count() >= 1);
+    }
+
+    #[test]
+    fn durations_are_seconds_with_or_without_unit() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(seconds("2s"), Ok(Duration::from_secs(2)));
+        assert!(seconds("soon").is_err() && seconds("-1").is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! Opens TCP connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use crate::outcome::ClusterCounters;
+
+/// Silence after which the kernel asks whether the peer is still there, and between its questions.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A connection that could not be opened. Nothing was sent.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Refused(#[from] io::Error),
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    #[error("{0}")]
+    Http1(#[from] hyper::Error),
+    #[error("all {0} connections that the cluster may have are open")]
+    Overflow(u32),
+}
+
+/// Counts an open connection until it is dropped.
+pub struct OpenConnection {
+    counters: Arc<ClusterCounters>,
+    worker: usize,
+}
+
+impl OpenConnection {
+    fn begin(counters: &Arc<ClusterCounters>, worker: usize) -> Self {
+        counters.slot(worker).connected();
+        Self { counters: Arc::clone(counters), worker }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.counters.slot(self.worker).disconnected();
+    }
+}
+
+/// Opens a connection and counts it.
+pub async fn connect(
+    address: SocketAddr,
+    timeout: Duration,
+    counters: &Arc<ClusterCounters>,
+    worker: usize,
+) -> Result<(TcpStream, OpenConnection), ConnectError> {
+    match open(address, timeout).await {
+        Ok(stream) => Ok((stream, OpenConnection::begin(counters, worker))),
+        Err(error) => {
+            counters.slot(worker).connect_failed();
+            Err(error)
+        }
+    }
+}
+
+/// Opens a connection with the options that all upstream connections have.
+pub async fn open(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ConnectError> {
+    let connecting = TcpStream::connect(address);
+    let stream = tokio::time::timeout(timeout, connecting)
+        .await
+        .map_err(|_| ConnectError::Timeout(timeout))??;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}

@@ -1,0 +1,131 @@
+//! Connections to one endpoint of one cluster, on one worker.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use segue_sidecar_core::snapshot::Cluster;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::connect::{ConnectError, connect};
+use super::http1::Http1Connection;
+use super::http2::Http2Connection;
+use crate::outcome::ClusterCounters;
+
+/// Idle HTTP/1.1 connections kept to one endpoint by one worker.
+const MOST_IDLE: usize = 256;
+
+/// The pool of one endpoint.
+pub struct EndpointPool {
+    address: SocketAddr,
+    worker: usize,
+    counters: Arc<ClusterCounters>,
+    /// Set when no snapshot names the endpoint any more: what runs ends, nothing is kept.
+    retired: Cell<bool>,
+    /// The last one used is the first one taken, so that a few stay warm and the rest can go.
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Rc<Http2Connection>>>,
+    /// Held while an HTTP/2 connection is opened: those who wait for it then share it.
+    opening: Mutex<()>,
+}
+
+struct Idle {
+    connection: Http1Connection,
+    since: Instant,
+}
+
+impl EndpointPool {
+    /// An empty pool.
+    pub fn new(address: SocketAddr, worker: usize, counters: Arc<ClusterCounters>) -> Self {
+        Self {
+            address,
+            worker,
+            counters,
+            retired: Cell::new(false),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            opening: Mutex::default(),
+        }
+    }
+
+    /// An idle HTTP/1.1 connection that is still open, as far as can be known.
+    pub fn take_idle(&self) -> Option<Http1Connection> {
+        loop {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if idle.connection.is_usable() {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    /// A new HTTP/1.1 connection.
+    pub async fn open_http1(&self, cluster: &Cluster) -> Result<Http1Connection, ConnectError> {
+        self.admit(cluster)?;
+        let timeout = cluster.connect_timeout;
+        let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
+        Http1Connection::begin(stream, open).await
+    }
+
+    /// Keeps an HTTP/1.1 connection whose answer is complete.
+    pub fn give_back(&self, connection: Http1Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if !self.retired.get() && idle.len() < MOST_IDLE {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// An HTTP/2 connection with room for one more request; opened where there is none.
+    pub async fn http2(&self, cluster: &Cluster) -> Result<Rc<Http2Connection>, ConnectError> {
+        if let Some(connection) = self.with_room() {
+            return Ok(connection);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(connection) = self.with_room() {
+            return Ok(connection);
+        }
+        self.admit(cluster)?;
+        let timeout = cluster.connect_timeout;
+        let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
+        let connection = Http2Connection::begin(stream, open, timeout).await?;
+        if !self.retired.get() {
+            self.shared.borrow_mut().push(Rc::clone(&connection));
+        }
+        Ok(connection)
+    }
+
+    /// Closes what was idle for longer than the cluster allows, and forgets what is closed.
+    pub fn tick(&self, now: Instant, cluster: &Cluster) {
+        let timeout = cluster.limits.idle_timeout;
+        self.idle.borrow_mut().retain_mut(|idle| {
+            now.saturating_duration_since(idle.since) < timeout && idle.connection.is_usable()
+        });
+        let moment = now.checked_sub(timeout);
+        self.shared.borrow_mut().retain(|connection| {
+            !connection.is_closed() && !moment.is_some_and(|moment| connection.idle_since(moment))
+        });
+    }
+
+    /// Nothing is kept from now on; requests that run go on.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        self.shared.borrow_mut().clear();
+    }
+
+    fn with_room(&self) -> Option<Rc<Http2Connection>> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| !connection.is_closed());
+        shared.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    fn admit(&self, cluster: &Cluster) -> Result<(), ConnectError> {
+        let most = cluster.limits.max_connections;
+        if self.counters.admits_connection(self.worker, most) {
+            Ok(())
+        } else {
+            Err(ConnectError::Overflow(most))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One worker: a thread with its own runtime, sockets, pools and view of the snapshot. Nothing on
+//! the way of a request is shared with another worker.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_sidecar_core::snapshot::{Cluster, Endpoint, HttpVersion, PoolLimits};
+use tokio::time::Instant;
+
+use crate::deadline::Deadlines;
+use crate::listener::ConnectionWatches;
+use crate::outcome::Counters;
+use crate::settings::AppProtocol;
+use crate::snapshot_handle::{SnapshotCache, SnapshotHandle};
+use crate::upstream::{SnapshotView, UpstreamCluster, Upstreams};
+
+/// Name under which requests to the local application are counted.
+pub const APP_CLUSTER: &str = "inbound";
+/// Connecting within the machine either works at once or not at all.
+const APP_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The state of one worker.
+pub struct Worker {
+    /// Place among the workers, from 0.
+    pub index: usize,
+    /// Deadlines of its requests.
+    pub deadlines: Rc<Deadlines>,
+    /// Connections of its callers.
+    pub watches: ConnectionWatches,
+    /// Connections to upstreams.
+    pub upstreams: Upstreams,
+    app: Option<App>,
+    cache: RefCell<SnapshotCache>,
+    view: RefCell<Rc<SnapshotView>>,
+    draining: Cell<bool>,
+    draws: Cell<u64>,
+}
+
+/// The local application.
+struct App {
+    http1: Cluster,
+    http2: Cluster,
+    protocol: AppProtocol,
+    living: Rc<UpstreamCluster>,
+}
+
+impl Worker {
+    /// A worker that serves nobody yet.
+    pub fn new(
+        index: usize,
+        snapshots: &SnapshotHandle,
+        counters: &Arc<Counters>,
+        app: Option<(SocketAddr, AppProtocol)>,
+    ) -> Self {
+        let mut cache = snapshots.cached();
+        let view = Rc::new(SnapshotView::new(Arc::clone(cache.load())));
+        Self {
+            index,
+            deadlines: Rc::default(),
+            watches: ConnectionWatches::default(),
+            upstreams: Upstreams::new(index, Arc::clone(counters)),
+            app: app.map(|(address, protocol)| App::new(address, protocol, index, counters)),
+            cache: RefCell::new(cache),
+            view: RefCell::new(view),
+            draining: Cell::new(false),
+            draws: Cell::new(RandomState::new().hash_one(index)),
+        }
+    }
+
+    /// The snapshot of this moment: taken once a request and kept for the whole of it.
+    pub fn view(&self) -> Rc<SnapshotView> {
+        let mut cache = self.cache.borrow_mut();
+        let current = cache.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(current, &view.snapshot) {
+            *view = Rc::new(SnapshotView::new(Arc::clone(current)));
+            self.upstreams.reconcile(current);
+        }
+        Rc::clone(&view)
+    }
+
+    /// The local application as a cluster, in the protocol that suits a request.
+    pub fn app(&self, grpc: bool) -> Option<(&Cluster, &Rc<UpstreamCluster>)> {
+        let app = self.app.as_ref()?;
+        let cluster = match app.protocol {
+            AppProtocol::Http2 => &app.http2,
+            AppProtocol::Auto if grpc => &app.http2,
+            AppProtocol::Auto | AppProtocol::Http1 => &app.http1,
+        };
+        Some((cluster, &app.living))
+    }
+
+    /// A uniform draw (splitmix64).
+    pub fn draw(&self) -> u64 {
+        let state = self.draws.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.draws.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Whether the worker is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// From now on answers ask callers to close their connections.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// What is done once a second.
+    pub fn tick(&self, now: Instant) {
+        let view = self.view();
+        self.watches.tick(now, false);
+        self.upstreams.tick(now, &view.snapshot);
+        if let Some(app) = &self.app {
+            app.living.tick(now, &app.http1);
+        }
+    }
+}
+
+impl App {
+    fn new(address: SocketAddr, protocol: AppProtocol, worker: usize, counters: &Counters) -> Self {
+        let cluster = |http| Cluster {
+            name: Arc::from(APP_CLUSTER),
+            version: None,
+            http,
+            connect_timeout: APP_CONNECT_TIMEOUT,
+            limits: PoolLimits::default(),
+            endpoints: Arc::new([Endpoint { address, weight: 1 }]),
+        };
+        let http1 = cluster(HttpVersion::Http1);
+        let living = Rc::new(UpstreamCluster::new(&http1, worker, counters));
+        Self { http1, http2: cluster(HttpVersion::Http2), protocol, living }
+    }
+}

@@ -1,0 +1,179 @@
+//! The threads that carry traffic: their beginning, their ticks, and their drain.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use segue_shared::shutdown::DrainSignal;
+use thiserror::Error;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::http::{Direction, serve_connection};
+use crate::listener::{BindError, Listener, Verdict, accept, bind};
+use crate::outcome::Counters;
+use crate::settings::AppProtocol;
+use crate::snapshot_handle::SnapshotHandle;
+use crate::worker::Worker;
+
+/// Between looks at connections and pools.
+const TICK: Duration = Duration::from_secs(1);
+/// Between looks at what is left in the drain.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// Idle connections stay open this long into the drain, so that a request which is on its way still
+/// gets its answer; at most this part of the drain.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
+const IDLE_GRACE_PART: u32 = 6;
+
+/// How the data plane listens and works.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Number of threads.
+    pub workers: usize,
+    /// Listener of the application's own requests; port 0: any.
+    pub outbound_address: SocketAddr,
+    /// Listener of requests for the application; none without an application.
+    pub inbound_address: SocketAddr,
+    /// The local application.
+    pub app: Option<(SocketAddr, AppProtocol)>,
+    /// Longest wait for running requests at the end.
+    pub drain_timeout: Duration,
+}
+
+/// The running data plane.
+pub struct Workers {
+    /// Where the application sends its requests.
+    pub outbound_address: SocketAddr,
+    /// Where requests for the application arrive.
+    pub inbound_address: Option<SocketAddr>,
+    ended: Vec<oneshot::Receiver<()>>,
+}
+
+/// A data plane that cannot begin.
+#[derive(Debug, Error)]
+pub enum WorkersError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot start a worker thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl Workers {
+    /// Listens and serves until `drain` is cancelled and what runs has ended.
+    pub fn start(
+        snapshots: &SnapshotHandle,
+        settings: &WorkerSettings,
+        counters: &Arc<Counters>,
+        drain: &DrainSignal,
+    ) -> Result<Self, WorkersError> {
+        let count = settings.workers.max(1);
+        let outbound = bind("outbound", settings.outbound_address, count)?;
+        let inbound =
+            settings.app.map(|_| bind("inbound", settings.inbound_address, count)).transpose()?;
+        let outbound_address = outbound.address;
+        let inbound_address = inbound.as_ref().map(|listener| listener.address);
+        let mut sockets = by_worker(count, outbound, inbound);
+        let mut ended = Vec::with_capacity(count);
+        for index in 0..count {
+            let sockets = std::mem::take(&mut sockets[index]);
+            let (snapshots, counters) = (snapshots.clone(), Arc::clone(counters));
+            let (settings, drain) = (settings.clone(), drain.clone());
+            let (end, at_end) = oneshot::channel();
+            ended.push(at_end);
+            thread::Builder::new().name(format!("segue-worker-{index}")).spawn(move || {
+                let worker = Worker::new(index, &snapshots, &counters, settings.app);
+                if let Err(error) = run(worker, sockets, settings.drain_timeout, drain) {
+                    tracing::error!(%error, worker = index, "a worker cannot run");
+                }
+                // Nobody waits where the process ends without a drain.
+                let _ = end.send(());
+            })?;
+        }
+        Ok(Self { outbound_address, inbound_address, ended })
+    }
+
+    /// Waits until all workers have ended, which they do after the drain signal.
+    pub async fn drained(self) {
+        for ended in self.ended {
+            // A worker that panicked has ended as well.
+            let _ = ended.await;
+        }
+    }
+}
+
+/// The listening sockets of one worker.
+#[derive(Default)]
+struct Sockets(Vec<(Direction, TcpListener)>);
+
+fn by_worker(count: usize, outbound: Listener, inbound: Option<Listener>) -> Vec<Sockets> {
+    let mut all: Vec<Sockets> = (0..count).map(|_| Sockets::default()).collect();
+    let listeners =
+        [Some((Direction::Outbound, outbound)), inbound.map(|i| (Direction::Inbound, i))];
+    for (direction, listener) in listeners.into_iter().flatten() {
+        for (sockets, socket) in all.iter_mut().zip(listener.sockets) {
+            sockets.0.push((direction, socket));
+        }
+    }
+    all
+}
+
+fn run(
+    worker: Worker,
+    sockets: Sockets,
+    drain_timeout: Duration,
+    drain: DrainSignal,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let worker = Rc::new(worker);
+        let deadlines = Rc::clone(&worker.deadlines);
+        tokio::task::spawn_local(async move { deadlines.run().await });
+        for (direction, socket) in sockets.0 {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
+            let (worker, drain) = (Rc::clone(&worker), drain.clone());
+            tokio::task::spawn_local(accept(listener, drain, move |stream| {
+                tokio::task::spawn_local(serve_connection(Rc::clone(&worker), direction, stream));
+            }));
+        }
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                now = ticks.tick() => worker.tick(now),
+                () = drain.cancelled() => break,
+            }
+        }
+        end(&worker, drain_timeout).await;
+        Ok(())
+    })
+}
+
+/// The drain: announce it, let run what runs, close what is idle, and at last close all.
+async fn end(worker: &Worker, timeout: Duration) {
+    let begun = Instant::now();
+    worker.begin_drain();
+    worker.watches.decide(Verdict::Announce);
+    let idle_grace = IDLE_GRACE.min(timeout / IDLE_GRACE_PART);
+    loop {
+        tokio::time::sleep(DRAIN_TICK).await;
+        let age = begun.elapsed();
+        worker.watches.tick(Instant::now(), age >= idle_grace);
+        // Those that were accepted last have not heard it yet.
+        worker.watches.decide(Verdict::Announce);
+        let open = worker.watches.open();
+        if open == 0 {
+            info!(worker = worker.index, took = ?age, "drained");
+            return;
+        }
+        if age >= timeout {
+            warn!(worker = worker.index, open, "the drain is over, connections are cut");
+            worker.watches.decide(Verdict::Close);
+            tokio::task::yield_now().await;
+            return;
+        }
+    }
+}
