@@ -1,1 +1,4 @@
+//! Other projects' programs as real peers of our control plane.
 
+mod envoy;
+mod envoy_process;

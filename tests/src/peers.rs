@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Directory with `bin/envoy`, set by `cargo xtask`.
-pub const PEERS_DIR: &str = "SEGUE_PEERS_DIR";
+/// Path of Envoy's program, set by `cargo xtask`.
+pub const ENVOY: &str = "SEGUE_ENVOY";
 /// Set by `cargo xtask test`: a missing peer fails.
 pub const REQUIRE_PEERS: &str = "SEGUE_REQUIRE_PEERS";
 
@@ -12,23 +12,18 @@ pub const REQUIRE_PEERS: &str = "SEGUE_REQUIRE_PEERS";
 /// The Python package starts it by a script; the program itself is what signals and measurements
 /// must reach.
 pub fn envoy() -> Result<PathBuf, String> {
-    let dirs = [std::env::var_os(PEERS_DIR).map(PathBuf::from), beside_this_program()];
-    for dir in dirs.into_iter().flatten() {
-        if let Some(program) = packaged_envoy(&dir) {
-            return Ok(program);
-        }
+    if let Some(program) = std::env::var_os(ENVOY) {
+        return Ok(program.into());
     }
-    program("envoy").map_err(|_| "envoy not found, run cargo xtask test".into())
+    if let Some(program) = beside_this_program().and_then(|peers| packaged_envoy(&peers)) {
+        return Ok(program);
+    }
+    program("envoy").ok_or_else(|| "envoy not found, run cargo xtask test".into())
 }
 
-/// A program on the PATH or where packages put servers.
-pub fn program(name: &str) -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
-        .ok_or_else(|| format!("{name} not found, run cargo xtask bench"))
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// `None` where the test shall be skipped; the reason is printed. Fails where peers are required.

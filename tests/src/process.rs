@@ -156,6 +156,11 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// File of its standard error.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// The last lines of its standard error.
     pub fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();

