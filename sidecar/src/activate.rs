@@ -9,6 +9,7 @@ use futures_util::stream;
 use segue_shared::ids::Revision;
 use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::snapshot::{Cluster, CompiledSnapshot};
+use tokio::time::Instant;
 
 use crate::snapshot_handle::SnapshotHandle;
 
@@ -52,8 +53,20 @@ pub struct Rejection {
     pub revision: Option<Revision>,
 }
 
-/// Warms what is new in `next`, then swaps. May be dropped at any await: the swap is the last step.
-pub async fn activate(handle: &SnapshotHandle, warm: &impl Warm, mut next: CompiledSnapshot) {
+/// The latest time at which a snapshot that begins to warm now is swapped in.
+pub fn warm_deadline() -> Instant {
+    Instant::now() + WARM_TIME
+}
+
+/// Warms what is new in `next` until the deadline at most, then swaps. May be dropped at any await:
+/// the swap is the last step. A snapshot that supersedes one still warming keeps its deadline, so
+/// that steady change never puts off the swap.
+pub async fn activate(
+    handle: &SnapshotHandle,
+    warm: &impl Warm,
+    mut next: CompiledSnapshot,
+    deadline: Instant,
+) {
     let current = handle.load();
     let cold = cold_clusters(&current, &next);
     let total = cold.len();
@@ -66,7 +79,7 @@ pub async fn activate(handle: &SnapshotHandle, warm: &impl Warm, mut next: Compi
         })
         .buffer_unordered(WARM_AT_ONCE)
         .for_each(|()| async {});
-    if tokio::time::timeout(WARM_TIME, warming).await.is_err() {
+    if tokio::time::timeout_at(deadline, warming).await.is_err() {
         tracing::warn!(clusters = total, limit = ?WARM_TIME, "not all new clusters were warmed");
     }
     next.generation = current.generation + 1;

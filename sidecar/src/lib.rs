@@ -7,6 +7,7 @@ pub mod http;
 pub mod listener;
 pub mod outcome;
 pub mod settings;
+pub mod snapshot_file;
 pub mod snapshot_handle;
 pub mod upstream;
 pub mod wire;

@@ -1,5 +1,11 @@
 //! The client of the control plane: xDS v3 over ADS.
 
 mod client;
+mod delta;
+mod inbox;
+mod settings;
+mod sotw;
+mod transport;
 
-pub use client::{XdsClient, XdsProtocol, XdsSettings, XdsStatus, spawn};
+pub use client::{XdsClient, spawn};
+pub use settings::{XdsProtocol, XdsSettings, XdsStatus};

@@ -33,10 +33,10 @@ use envoy_types::pb::envoy::config::route::v3::{
 use http::{HeaderValue, StatusCode};
 use segue_shared::bucket::{Salt, TOTAL, shares};
 
+use super::cluster_names::ClusterNames;
 use super::extension::{NamedSplit, filter_configs, ranges};
 use super::field::{duration, refuse, unsupported};
 use super::header::header_name;
-use super::route::ClusterNames;
 use crate::reject::Fault;
 use crate::snapshot::{
     DirectResponse, Forward, PathMatcher, PathRewrite, Redirect, Retry, RouteAction, Split,

@@ -2,6 +2,7 @@
 
 mod action;
 mod cluster;
+mod cluster_names;
 mod endpoint;
 mod extension;
 mod field;

@@ -8,7 +8,7 @@
 //! | `vhds`, `vhost_header`, `require_tls`, `matcher`, `request_mirror_policies`, `ignore_path_parameters_in_path_matching`, `route_specifiers` | refused |
 //! | `rate_limits`, `cors`, `virtual_clusters`, `validate_clusters`, `metadata`, buffer limits, attempt counts, `internal_only_headers`, `cluster_specifier_plugins` | ignored: they tune, or do nothing without a filter |
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::{
@@ -16,12 +16,13 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 
 use super::action::{Inherited, action};
+use super::cluster_names::ClusterNames;
 use super::extension::filter_configs;
 use super::field::refuse;
 use super::header::{header_edits, merged};
 use super::route_match::route_matcher;
 use crate::reject::Fault;
-use crate::snapshot::{ClusterIndex, HeaderEdits, Route, RouteTable, VirtualHost};
+use crate::snapshot::{HeaderEdits, Route, RouteTable, VirtualHost};
 
 /// A route configuration whose table names clusters by their place in `clusters`.
 #[derive(Debug)]
@@ -31,27 +32,6 @@ pub struct RouteConfig {
     /// The clusters that routes name, each once, in the order of [`ClusterIndex`]. The tables of a
     /// snapshot begin with them, so that routes need no second look when clusters change.
     pub clusters: Vec<Arc<str>>,
-}
-
-/// Gives each cluster that a route names its place.
-#[derive(Default)]
-pub(crate) struct ClusterNames {
-    names: Vec<Arc<str>>,
-    places: HashMap<Arc<str>, ClusterIndex>,
-}
-
-impl ClusterNames {
-    /// The place of a name, a new one if it has none.
-    pub fn place(&mut self, name: &str) -> ClusterIndex {
-        if let Some(place) = self.places.get(name) {
-            return *place;
-        }
-        let place = ClusterIndex(self.names.len() as u32);
-        let name: Arc<str> = name.into();
-        self.names.push(Arc::clone(&name));
-        self.places.insert(name, place);
-        place
-    }
 }
 
 /// Header edits of one level, both ways.
@@ -110,7 +90,7 @@ pub(crate) fn route_config(message: &RouteConfiguration) -> Result<RouteConfig, 
     Ok(RouteConfig {
         name: message.name.as_str().into(),
         table: Arc::new(table),
-        clusters: config.names.names,
+        clusters: config.names.into_names(),
     })
 }
 

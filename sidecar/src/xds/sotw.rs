@@ -1,0 +1,145 @@
+//! State of the world, one stream: which requests follow from which responses. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DiscoveryRequest, DiscoveryResponse, Resource,
+};
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+use segue_shared::xds_names::{SNAPSHOT_MARK, type_urls};
+use segue_sidecar_core::compile::compile;
+use segue_sidecar_core::reject::Reject;
+
+use super::delta::nack;
+use super::inbox::{Inbox, Incoming, TYPES};
+
+const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
+
+/// Where this stream stands in each type.
+#[derive(Debug, Default)]
+pub(crate) struct SotwStream {
+    types: BTreeMap<String, TypeState>,
+}
+
+#[derive(Debug, Default)]
+struct TypeState {
+    /// Last version of which nothing was refused.
+    version: String,
+    nonce: String,
+    /// Empty: all.
+    names: BTreeSet<String>,
+}
+
+impl SotwStream {
+    /// The first requests of a stream.
+    pub fn open(node: Node, inbox: &Inbox, ask_marks: bool) -> (Self, Vec<DiscoveryRequest>) {
+        let mut stream = Self::default();
+        let mut requests = Vec::new();
+        for type_url in TYPES {
+            if type_url == type_urls::SNAPSHOT_MARK {
+                if ask_marks {
+                    let names = BTreeSet::from([SNAPSHOT_MARK.to_owned()]);
+                    requests.extend(stream.subscribe(type_url, names));
+                }
+            } else if let Some(names) = inbox.wanted(type_url) {
+                requests.extend(stream.subscribe(type_url, names));
+            } else {
+                stream.types.insert(type_url.to_owned(), TypeState::default());
+                requests.extend(stream.request(type_url, None));
+            }
+        }
+        if let Some(first) = requests.first_mut() {
+            first.node = Some(node);
+        }
+        (stream, requests)
+    }
+
+    /// Takes a response: its acknowledgement, then changed subscriptions.
+    pub fn receive(
+        &mut self,
+        response: DiscoveryResponse,
+        inbox: &mut Inbox,
+    ) -> (Vec<DiscoveryRequest>, Vec<Reject>) {
+        let DiscoveryResponse { version_info, resources, type_url, nonce, .. } = response;
+        let resources: Vec<Incoming> = resources.into_iter().map(unwrap).collect();
+        let removed = absent(&type_url, &resources, inbox);
+        let rejects = inbox.receive(&type_url, resources, &removed);
+        let state = self.types.entry(type_url.clone()).or_default();
+        state.nonce = nonce;
+        let error = if rejects.is_empty() {
+            state.version = version_info;
+            None
+        } else {
+            Some(&rejects)
+        };
+        let mut requests: Vec<DiscoveryRequest> =
+            self.request(&type_url, error.map(Vec::as_slice)).into_iter().collect();
+        for type_url in [type_urls::ENDPOINT, type_urls::ROUTE] {
+            let names = inbox.wanted(type_url).unwrap_or_default();
+            requests.extend(self.subscribe(type_url, names));
+        }
+        (requests, rejects)
+    }
+
+    /// The request that makes `names` the subscription of a type, where it differs.
+    fn subscribe(&mut self, type_url: &str, names: BTreeSet<String>) -> Option<DiscoveryRequest> {
+        match self.types.get_mut(type_url) {
+            Some(state) if state.names == names => return None,
+            Some(state) => state.names = names,
+            // A first request without names would mean all.
+            None if names.is_empty() => return None,
+            None => {
+                let state = TypeState { names, ..TypeState::default() };
+                self.types.insert(type_url.to_owned(), state);
+            }
+        }
+        self.request(type_url, None)
+    }
+
+    fn request(&self, type_url: &str, rejects: Option<&[Reject]>) -> Option<DiscoveryRequest> {
+        let state = self.types.get(type_url)?;
+        Some(DiscoveryRequest {
+            version_info: state.version.clone(),
+            resource_names: state.names.iter().cloned().collect(),
+            type_url: type_url.to_owned(),
+            response_nonce: state.nonce.clone(),
+            error_detail: rejects.map(nack),
+            ..Default::default()
+        })
+    }
+}
+
+/// A resource may come in an envelope that tells its name.
+fn unwrap(any: Any) -> Incoming {
+    if any.type_url == WRAPPER
+        && let Ok(wrapper) = Resource::decode(any.value.as_slice())
+        && let Some(resource) = wrapper.resource
+    {
+        let name = Some(wrapper.name).filter(|name| !name.is_empty());
+        return Incoming { name, version: String::new(), resource };
+    }
+    Incoming { name: None, version: String::new(), resource: any }
+}
+
+/// Listeners and clusters that a response leaves out are gone; of other types it tells only changes.
+/// A resource without a readable name might be any of them, so then none is gone.
+fn absent(type_url: &str, resources: &[Incoming], inbox: &Inbox) -> Vec<String> {
+    if !matches!(type_url, type_urls::LISTENER | type_urls::CLUSTER) {
+        return Vec::new();
+    }
+    let mut gone = inbox.names(type_url);
+    for incoming in resources {
+        let name = match &incoming.name {
+            Some(name) => name.clone(),
+            None => match compile(type_url, None, &incoming.resource.value) {
+                Ok(compiled) => compiled.name().to_owned(),
+                Err(reject) if reject.resource.is_empty() => return Vec::new(),
+                Err(reject) => reject.resource,
+            },
+        };
+        gone.remove(&name);
+    }
+    gone.into_iter().collect()
+}

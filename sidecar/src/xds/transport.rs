@@ -1,0 +1,169 @@
+//! The stream to the control plane, in either variant of xDS.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use segue_sidecar_core::reject::Reject;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+use super::delta::DeltaStream;
+use super::inbox::Inbox;
+use super::settings::{XdsProtocol, XdsSettings};
+use super::sotw::SotwStream;
+
+/// Requests that wait for the control plane to read them. Each response makes at most three.
+const REQUESTS_WAITING: usize = 64;
+/// Time for the control plane to read on when that many wait.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A whole state of the world may come in one message.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// An open stream.
+pub(crate) enum Stream {
+    Delta {
+        state: DeltaStream,
+        requests: mpsc::Sender<DeltaDiscoveryRequest>,
+        responses: Streaming<DeltaDiscoveryResponse>,
+    },
+    Sotw {
+        state: SotwStream,
+        requests: mpsc::Sender<DiscoveryRequest>,
+        responses: Streaming<DiscoveryResponse>,
+    },
+}
+
+/// State and first requests of a stream.
+enum Opening {
+    Delta((DeltaStream, Vec<DeltaDiscoveryRequest>)),
+    Sotw((SotwStream, Vec<DiscoveryRequest>)),
+}
+
+/// A response of either variant.
+pub(crate) enum Response {
+    Delta(DeltaDiscoveryResponse),
+    Sotw(DiscoveryResponse),
+}
+
+/// Makes the channel; it connects at the first call, and again after a break.
+pub(crate) fn channel(settings: &XdsSettings) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(settings.control_plane.clone())?;
+    Ok(endpoint
+        .connect_timeout(settings.connect_timeout)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+impl Stream {
+    /// Opens a stream that asks for what is wanted now. The future may wait for as long as the
+    /// control plane does not answer.
+    pub fn open(
+        channel: Channel,
+        settings: &XdsSettings,
+        inbox: &Inbox,
+        ask_marks: bool,
+    ) -> impl Future<Output = Result<Self, Status>> + Send + use<> {
+        let mut client = AggregatedDiscoveryServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let node = node(settings);
+        let opening = match settings.protocol {
+            XdsProtocol::Delta => Opening::Delta(DeltaStream::open(node, inbox, ask_marks)),
+            XdsProtocol::Sotw => Opening::Sotw(SotwStream::open(node, inbox, ask_marks)),
+        };
+        async move {
+            match opening {
+                Opening::Delta((state, first)) => {
+                    let (requests, waiting) = queue(first).await?;
+                    let responses = client.delta_aggregated_resources(waiting).await?.into_inner();
+                    Ok(Self::Delta { state, requests, responses })
+                }
+                Opening::Sotw((state, first)) => {
+                    let (requests, waiting) = queue(first).await?;
+                    let responses = client.stream_aggregated_resources(waiting).await?.into_inner();
+                    Ok(Self::Sotw { state, requests, responses })
+                }
+            }
+        }
+    }
+
+    /// The next response. May be dropped and called again.
+    pub async fn next(&mut self) -> Result<Response, Status> {
+        let ended = || Status::unavailable("the control plane ended the stream");
+        match self {
+            Self::Delta { responses, .. } => {
+                responses.message().await?.map(Response::Delta).ok_or_else(ended)
+            }
+            Self::Sotw { responses, .. } => {
+                responses.message().await?.map(Response::Sotw).ok_or_else(ended)
+            }
+        }
+    }
+
+    /// Gives a response to the inbox and sends what follows from it.
+    pub async fn take(
+        &mut self,
+        response: Response,
+        inbox: &mut Inbox,
+    ) -> Result<Vec<Reject>, Status> {
+        match (self, response) {
+            (Self::Delta { state, requests, .. }, Response::Delta(response)) => {
+                let (follow, rejects) = state.receive(response, inbox);
+                send(requests, follow).await?;
+                Ok(rejects)
+            }
+            (Self::Sotw { state, requests, .. }, Response::Sotw(response)) => {
+                let (follow, rejects) = state.receive(response, inbox);
+                send(requests, follow).await?;
+                Ok(rejects)
+            }
+            _ => Err(Status::internal("a response of the other variant of xDS")),
+        }
+    }
+}
+
+async fn queue<T>(first: Vec<T>) -> Result<(mpsc::Sender<T>, ReceiverStream<T>), Status> {
+    let (requests, waiting) = mpsc::channel(REQUESTS_WAITING);
+    send(&requests, first).await?;
+    Ok((requests, ReceiverStream::new(waiting)))
+}
+
+async fn send<T>(requests: &mpsc::Sender<T>, all: Vec<T>) -> Result<(), Status> {
+    for request in all {
+        requests
+            .send_timeout(request, SEND_TIMEOUT)
+            .await
+            .map_err(|_| Status::unavailable("the control plane does not read requests"))?;
+    }
+    Ok(())
+}
+
+/// Who asks.
+fn node(settings: &XdsSettings) -> Node {
+    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let fields = HashMap::from([
+        ("service".to_owned(), text(&settings.service)),
+        ("version".to_owned(), text(&settings.version)),
+    ]);
+    Node {
+        id: settings.node_id.clone(),
+        cluster: settings.service.clone(),
+        metadata: Some(Struct { fields }),
+        user_agent_name: "segue-sidecar".to_owned(),
+        user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )),
+        ..Default::default()
+    }
+}
