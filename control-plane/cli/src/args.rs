@@ -1,0 +1,72 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{
+    apply, completion, delete, describe, diff, get, history, schema, status, undo, wait,
+};
+
+/// Moves services from one version to the next without a failed request.
+#[derive(Debug, Parser)]
+#[command(name = "segue", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The control plane's admin address, `http://HOST:PORT`
+    #[arg(
+        long,
+        global = true,
+        env = "SEGUE_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:18001"
+    )]
+    pub server: String,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create and change resources from files, whole or not at all
+    Apply(apply::Args),
+    /// Show what `apply` would change; exits with 1 where something would
+    Diff(diff::Args),
+    /// Show resources
+    Get(get::Args),
+    /// Show all about one resource
+    Describe(describe::Args),
+    /// Delete resources
+    Delete(delete::Args),
+    /// Show what was committed, the newest first
+    History(history::Args),
+    /// Go back to an earlier revision, as a new one
+    Undo(undo::Args),
+    /// Show which revision each sidecar runs on
+    Status(status::Args),
+    /// Wait until every connected sidecar runs on a revision
+    Wait(wait::Args),
+    /// Print the JSON Schema of resources, for editors
+    Schema(schema::Args),
+    /// Print a completion script for a shell
+    Completion(completion::Args),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table that fits the terminal
+    #[default]
+    Table,
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// Where resources are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Namespace {
+    /// Namespace of the resources
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+}

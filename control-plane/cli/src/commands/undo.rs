@@ -1,0 +1,33 @@
+//! `segue undo`
+
+use segue_proto::admin::v1::UndoRequest;
+
+use super::changes::{Terms, conclude};
+use crate::error::CliError;
+use crate::session::{Session, author};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The revision whose configuration shall hold again [default: the one before the newest]
+    #[arg(long = "to", value_name = "REVISION", default_value = "0", hide_default_value = true)]
+    pub to_revision: u64,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> {
+    let message = match (args.terms.message.as_str(), args.to_revision) {
+        ("", 0) => "undo".to_owned(),
+        ("", to) => format!("undo to revision {to}"),
+        (message, _) => message.to_owned(),
+    };
+    let request = UndoRequest {
+        to_revision: args.to_revision,
+        expected_revision: args.terms.expected_revision,
+        dry_run: args.terms.dry_run,
+        message,
+        author: author(),
+    };
+    let response = session.config().await?.undo(request).await?.into_inner();
+    conclude(session, &args.terms, response.revision, &response.changes).await
+}

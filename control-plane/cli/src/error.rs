@@ -1,0 +1,112 @@
+//! What goes wrong, in words that say what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use prost::Message as _;
+use segue_proto::admin::v1 as api;
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use crate::{FAILED, USAGE};
+
+/// Anything that keeps a verb from its end.
+#[derive(Debug, Error)]
+pub enum CliError {
+    #[error(
+        "cannot reach the control plane at {server}: {reason}\n\
+         Start one with `segue-control-plane --data-dir DIR`, or name another with --server or \
+         SEGUE_SERVER."
+    )]
+    Unreachable { server: String, reason: String },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{}: {source}", .file.display())]
+    File { file: PathBuf, source: io::Error },
+    /// Each line names its place.
+    #[error("{}", lines(.0))]
+    Faults(Vec<api::Fault>),
+    #[error("{}", answer(.0))]
+    Answer(Status),
+    /// The verb ran, but what was asked does not hold.
+    #[error("{0}")]
+    NotHeld(String),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+impl CliError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            _ => FAILED,
+        }
+    }
+}
+
+impl From<Status> for CliError {
+    fn from(status: Status) -> Self {
+        match faults(&status) {
+            Some(faults) => Self::Faults(faults),
+            None => Self::Answer(status),
+        }
+    }
+}
+
+/// `google.rpc.Status`, the form of `grpc-status-details-bin`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// The faults that an answer carries, if it does.
+fn faults(status: &Status) -> Option<Vec<api::Fault>> {
+    let details = RpcStatus::decode(status.details()).ok()?.details;
+    let detail = details.iter().find(|any| any.type_url.ends_with("/segue.admin.v1.Faults"))?;
+    let faults = api::Faults::decode(detail.value.as_slice()).ok()?.faults;
+    (!faults.is_empty()).then_some(faults)
+}
+
+fn answer(status: &Status) -> String {
+    match status.code() {
+        Code::Aborted => {
+            format!("{}; read it again and repeat", status.message())
+        }
+        Code::Unavailable => format!("the control plane is not available: {}", status.message()),
+        _ if status.message().is_empty() => format!("the control plane answered {}", status.code()),
+        _ => status.message().to_owned(),
+    }
+}
+
+/// `file:line:col: resource: field: message (hint)`, a line each.
+fn lines(faults: &[api::Fault]) -> String {
+    let mut lines: Vec<String> = faults.iter().map(line).collect();
+    let count = faults.len();
+    let faults = if count == 1 { "fault" } else { "faults" };
+    lines.push(format!("{count} {faults}: nothing was changed"));
+    lines.join("\n")
+}
+
+fn line(fault: &api::Fault) -> String {
+    let mut line = String::new();
+    if !fault.file.is_empty() {
+        line.push_str(&fault.file);
+        line.push(':');
+        if fault.line > 0 {
+            line.push_str(&format!("{}:{}:", fault.line, fault.column));
+        }
+        line.push(' ');
+    }
+    for part in [&fault.resource, &fault.field_path] {
+        if !part.is_empty() {
+            line.push_str(part);
+            line.push_str(": ");
+        }
+    }
+    line.push_str(&fault.message);
+    if !fault.hint.is_empty() {
+        line.push_str(&format!(" ({})", fault.hint));
+    }
+    line
+}

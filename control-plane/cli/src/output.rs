@@ -1,0 +1,98 @@
+//! Where words go: results to one stream, notes and complaints to the other.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+use crate::args::Format;
+use crate::error::CliError;
+
+/// Standard output and error, or what stands for them in a test.
+pub struct Output<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    /// Columns of the terminal that results go to; `None` where they go elsewhere.
+    width: Option<u16>,
+    /// Whether notes go to a terminal, so that a line may be drawn again.
+    live: bool,
+}
+
+impl<'a> Output<'a> {
+    /// Text without a terminal.
+    pub fn captured(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self { out, err, width: None, live: false }
+    }
+
+    /// The streams of this process.
+    pub fn of_process(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        let width = io::stdout().is_terminal().then(|| Table::new().width()).flatten();
+        Self { out, err, width, live: io::stderr().is_terminal() }
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.width.is_some()
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// A part of the result.
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    /// A line of the result.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        self.print(&format!("{text}\n"))
+    }
+
+    /// A line that is not the result.
+    pub fn note(&mut self, text: &str) {
+        // Nothing is left to say it on.
+        let _ = writeln!(self.err, "{text}");
+    }
+
+    pub fn complain(&mut self, error: &CliError) {
+        match error {
+            // Whoever closed the pipe has what they wanted.
+            CliError::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            // Each line names its file, as editors want it.
+            CliError::Faults(_) => self.note(&error.to_string()),
+            _ => self.note(&format!("error: {error}")),
+        }
+    }
+
+    /// A table; with a terminal, one that fits it. `header` is left out of later parts of a watch.
+    pub fn table(&mut self, header: Option<&[&str]>, rows: Vec<Vec<String>>) -> io::Result<()> {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        if let Some(width) = self.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        if let Some(header) = header {
+            table.set_header(header.iter().copied());
+        }
+        table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 3));
+        }
+        if table.is_empty() && header.is_none() {
+            return Ok(());
+        }
+        self.line(&table.trim_fmt())
+    }
+
+    /// A value in a format for programs.
+    pub fn value(&mut self, format: Format, value: &Value) -> Result<(), CliError> {
+        let text = if format == Format::Yaml {
+            serde_saphyr::to_string(value).map_err(io::Error::other)?
+        } else {
+            serde_json::to_string_pretty(value).map_err(io::Error::other)?
+        };
+        Ok(self.line(text.trim_end())?)
+    }
+}

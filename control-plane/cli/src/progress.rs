@@ -1,0 +1,95 @@
+//! Waiting for sidecars, with a bar on a terminal and plain lines elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use segue_proto::admin::v1::wait_activated_response::Outcome;
+use segue_proto::admin::v1::{WaitActivatedRequest, WaitActivatedResponse};
+
+use crate::error::CliError;
+use crate::session::Session;
+
+/// Waits until every connected sidecar runs on `revision`; 0 is the newest.
+pub async fn wait(
+    session: &mut Session<'_>,
+    revision: u64,
+    timeout: Duration,
+) -> Result<WaitActivatedResponse, CliError> {
+    let timeout = prost_types::Duration::try_from(timeout)
+        .map_err(|_| CliError::Usage("the timeout is too long".to_owned()))?;
+    let request = WaitActivatedRequest { revision, timeout: Some(timeout) };
+    let mut stream = session.status().await?.wait_activated(request).await?.into_inner();
+    let bar = session.output.is_live().then(bar);
+    let last = loop {
+        let Some(progress) = stream.message().await? else {
+            let gone = "the control plane ended the wait without a result".to_owned();
+            return Err(CliError::NotHeld(gone));
+        };
+        match &bar {
+            Some(bar) => draw(bar, &progress),
+            None if !progress.done => session.output.note(&line(&progress)),
+            None => {}
+        }
+        if progress.done {
+            break progress;
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    verdict(&last).map(|()| last)
+}
+
+/// How it ended, for people.
+pub fn told(progress: &WaitActivatedResponse) -> String {
+    let WaitActivatedResponse { revision, total, activated, .. } = progress;
+    match total {
+        0 => format!("revision {revision}: no sidecar is connected"),
+        _ => format!("revision {revision}: active on {activated} of {total} sidecars"),
+    }
+}
+
+fn verdict(progress: &WaitActivatedResponse) -> Result<(), CliError> {
+    let reason = match progress.outcome() {
+        Outcome::Activated => return Ok(()),
+        Outcome::Rejected => {
+            let refusals = progress.rejecting.iter().map(|one| {
+                let rejection = one.rejection.clone().unwrap_or_default();
+                let mut line =
+                    format!("\n  {}: {} {}", one.node_id, rejection.r#type, rejection.resource);
+                if !rejection.field_path.is_empty() {
+                    line.push_str(&format!(": {}", rejection.field_path));
+                }
+                line.push_str(&format!(": {}", rejection.reason));
+                line
+            });
+            format!("it is refused by{}", refusals.collect::<String>())
+        }
+        Outcome::Timeout | Outcome::Unspecified => {
+            let missing = progress.missing.join(", ");
+            let missing = if missing.is_empty() { "nobody".to_owned() } else { missing };
+            format!("the time is over; missing: {missing}")
+        }
+    };
+    Err(CliError::NotHeld(format!("{}: {reason}", told(progress))))
+}
+
+fn line(progress: &WaitActivatedResponse) -> String {
+    format!("waiting: {} ({} accepted)", told(progress), progress.accepted)
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    // The template is fixed, so it cannot be wrong at run time; without it the bar is plainer.
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} sidecars") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn draw(bar: &ProgressBar, progress: &WaitActivatedResponse) {
+    bar.set_length(u64::from(progress.total));
+    bar.set_position(u64::from(progress.activated));
+    bar.set_message(format!("revision {}", progress.revision));
+}

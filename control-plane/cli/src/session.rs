@@ -1,0 +1,71 @@
+//! One run of the program: the server it speaks to and the streams it prints on.
+
+use segue_proto::admin::v1 as api;
+use tonic::transport::Channel;
+
+use crate::client::{self, ConfigClient, StatusClient};
+use crate::error::CliError;
+use crate::output::Output;
+
+pub struct Session<'a> {
+    server: String,
+    channel: Option<Channel>,
+    pub output: Output<'a>,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(server: String, output: Output<'a>) -> Self {
+        Self { server, channel: None, output }
+    }
+
+    pub async fn config(&mut self) -> Result<ConfigClient, CliError> {
+        Ok(client::config(self.channel().await?))
+    }
+
+    pub async fn status(&mut self) -> Result<StatusClient, CliError> {
+        Ok(client::status(self.channel().await?))
+    }
+
+    /// Connects at the first need: `schema` and wrong input need no server.
+    async fn channel(&mut self) -> Result<Channel, CliError> {
+        if let Some(channel) = &self.channel {
+            return Ok(channel.clone());
+        }
+        let channel = client::connect(&self.server).await?;
+        self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+
+    /// All resources that match, over all pages.
+    pub async fn list(
+        &mut self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(u64, Vec<api::Entry>), CliError> {
+        let mut client = self.config().await?;
+        let mut request = api::ListRequest {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            ..api::ListRequest::default()
+        };
+        let mut entries = Vec::new();
+        loop {
+            let page = client.list(request.clone()).await?.into_inner();
+            entries.extend(page.resources);
+            if page.next_page_token.is_empty() {
+                return Ok((page.revision, entries));
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+/// Who commits, as far as this machine says.
+pub fn author() -> String {
+    ["SEGUE_AUTHOR", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .unwrap_or_default()
+}
