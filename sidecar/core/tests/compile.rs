@@ -1,0 +1,316 @@
+//! Resources as a control plane sends them, compiled or refused by field path.
+
+mod sample;
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::{
+    HeaderValue, HeaderValueOption, TransportSocket, TypedExtensionConfig,
+};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, HostRewriteSpecifier,
+};
+use envoy_types::pb::envoy::config::route::v3::{
+    FilterConfig, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost,
+};
+use envoy_types::pb::google::protobuf::{Any, Duration as PbDuration};
+use http::{HeaderMap, HeaderName, Method};
+use proptest::prelude::*;
+use prost::Message;
+use segue_shared::extension::pack_as;
+use segue_shared::xds_names::type_urls;
+use segue_sidecar_core::compile::{Compiled, EndpointSource, RouteConfig, compile};
+use segue_sidecar_core::reject::Reject;
+use segue_sidecar_core::routing::RequestParts;
+use segue_sidecar_core::snapshot::{Forward, HttpVersion, RouteAction as Compiledaction, SplitKey};
+
+use sample::{assignment, cluster, listener, routes, split, weighted};
+
+fn compile_as<M: Message>(type_url: &str, message: &M) -> Result<Compiled, Reject> {
+    compile(type_url, None, &message.encode_to_vec())
+}
+
+fn routes_of(message: &RouteConfiguration) -> RouteConfig {
+    match compile_as(type_urls::ROUTE, message).unwrap() {
+        Compiled::Routes(routes) => std::sync::Arc::into_inner(routes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn one_route(message: &RouteConfiguration) -> Forward {
+    let mut routes = routes_of(message);
+    let table = std::sync::Arc::get_mut(&mut routes.table).unwrap();
+    let host = table.exact.drain().next().unwrap().1;
+    drop(std::mem::take(table));
+    let route = std::sync::Arc::into_inner(host).unwrap().routes.remove(0);
+    match std::sync::Arc::into_inner(route).unwrap().action {
+        Compiledaction::Forward(forward) => forward,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn first(message: &mut RouteConfiguration) -> &mut Route {
+    &mut message.virtual_hosts[0].routes[0]
+}
+
+fn action(message: &mut RouteConfiguration) -> &mut RouteAction {
+    match first(message).action.as_mut() {
+        Some(Action::Route(action)) => action,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused<M: Message>(type_url: &str, message: &M) -> (String, String) {
+    let reject = compile_as(type_url, message).unwrap_err();
+    (reject.field_path, reject.reason)
+}
+
+#[test]
+fn a_route_leads_from_host_and_path_to_a_cluster() {
+    let compiled = routes_of(&routes(&[("chat", "default/chat/v1")]));
+    assert_eq!(compiled.clusters.len(), 1);
+    let host = compiled.table.virtual_host("chat:80").unwrap();
+    let headers = HeaderMap::new();
+    let request = RequestParts { method: &Method::GET, path: "/x", query: None, headers: &headers };
+    let route = host.route(&request).unwrap();
+    let Compiledaction::Forward(forward) = &route.action else { panic!("{route:?}") };
+    assert_eq!(
+        &*compiled.clusters[forward.split.choose(&headers, 0).0 as usize],
+        "default/chat/v1"
+    );
+    assert_eq!(forward.timeout, Some(Duration::from_secs(15)));
+}
+
+#[test]
+fn weights_become_ranges_and_the_split_extension_goes_first() {
+    let mut message = weighted("chat", &[("a", 9500), ("gone", 0), ("b", 500)]);
+    let plain = one_route(&message).split;
+    assert_eq!(plain.ranges.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [9500, 10_000]);
+    assert_eq!(plain.key, SplitKey::Random);
+
+    let entry = split("salt", "x-user-id", &[("a", 9000), ("b", 1000)]);
+    first(&mut message).typed_per_filter_config.insert("segue.split".to_owned(), entry);
+    let ours = one_route(&message).split;
+    assert_eq!(ours.ranges[0].0, 9000);
+    assert_eq!(ours.key, SplitKey::Header(HeaderName::from_static("x-user-id")));
+}
+
+#[test]
+fn timeouts_retries_and_rewrites_come_through() {
+    let mut message = routes(&[("chat", "a")]);
+    let seconds = |seconds| Some(PbDuration { seconds, nanos: 0 });
+    let route = action(&mut message);
+    route.timeout = seconds(0);
+    route.host_rewrite_specifier = Some(HostRewriteSpecifier::HostRewriteLiteral("up".to_owned()));
+    route.prefix_rewrite = "/v2/".to_owned();
+    route.retry_policy = Some(RetryPolicy {
+        retry_on: "connect-failure,gateway-error".to_owned(),
+        per_try_timeout: seconds(2),
+        ..Default::default()
+    });
+    let forward = one_route(&message);
+    assert_eq!((forward.timeout, forward.try_timeout), (None, Some(Duration::from_secs(2))));
+    assert_eq!(forward.host_rewrite.unwrap(), "up");
+    let retry = forward.retry.unwrap();
+    assert!(retry.connect_failure);
+    assert_eq!(retry.statuses.iter().map(|it| it.as_u16()).collect::<Vec<_>>(), [502, 503, 504]);
+}
+
+#[test]
+fn the_last_header_edit_is_that_of_the_widest_level() {
+    let set = |value: &str| HeaderValueOption {
+        header: Some(HeaderValue { key: "x-a".into(), value: value.into(), ..Default::default() }),
+        append_action: 2,
+        ..Default::default()
+    };
+    let mut message = routes(&[("chat", "a")]);
+    message.request_headers_to_add = vec![set("config")];
+    message.virtual_hosts[0].request_headers_to_add = vec![set("host")];
+    first(&mut message).request_headers_to_add = vec![set("route")];
+    for (specific_wins, last) in [(false, "config"), (true, "route")] {
+        message.most_specific_header_mutations_wins = specific_wins;
+        let compiled = routes_of(&message);
+        let route = &compiled.table.virtual_host("chat").unwrap().routes[0];
+        assert_eq!(route.request_headers.edits.last().unwrap().value, last);
+    }
+}
+
+#[test]
+fn a_fault_in_a_route_is_named_by_its_field_path() {
+    let at = |change: &dyn Fn(&mut RouteConfiguration)| {
+        let mut message = routes(&[("other", "a"), ("chat", "a")]);
+        change(&mut message);
+        refused(type_urls::ROUTE, &message).0
+    };
+    assert_eq!(
+        at(&|message| match message.virtual_hosts[1].routes[0].action.as_mut() {
+            Some(Action::Route(route)) => {
+                route.cluster_specifier = Some(ClusterSpecifier::ClusterHeader("x".into()));
+            }
+            other => panic!("{other:?}"),
+        }),
+        "virtual_hosts[1].routes[0].route.cluster_specifier"
+    );
+    assert_eq!(
+        at(&|message| message.virtual_hosts[1].domains.push("OTHER".into())),
+        "virtual_hosts[1].domains[1]"
+    );
+    assert_eq!(
+        at(&|message| {
+            let bad = HeaderMatcher { name: ":path".into(), ..Default::default() };
+            first(message).r#match.as_mut().unwrap().headers = vec![bad];
+        }),
+        "virtual_hosts[0].routes[0].match.headers[0].name"
+    );
+    assert_eq!(
+        at(&|message| {
+            let any = Any { type_url: "type.googleapis.com/x.Unknown".into(), value: Vec::new() };
+            first(message).typed_per_filter_config.insert("x".into(), any);
+        }),
+        "virtual_hosts[0].routes[0].typed_per_filter_config[\"x\"]"
+    );
+    let uneven = refused(type_urls::ROUTE, &weighted("chat", &[("a", 0)]));
+    assert_eq!(uneven.0, "virtual_hosts[0].routes[0].route.weighted_clusters.clusters");
+}
+
+#[test]
+fn what_is_unknown_and_optional_is_skipped() {
+    let unknown = Any { type_url: "type.googleapis.com/x.Unknown".into(), value: vec![0xff] };
+    let optional = FilterConfig { config: Some(unknown), is_optional: true, disabled: false };
+    let optional = pack_as("type.googleapis.com/envoy.config.route.v3.FilterConfig", &optional);
+    let mut message = routes(&[("chat", "a")]);
+    first(&mut message).typed_per_filter_config.insert("x".into(), optional);
+    routes_of(&message);
+}
+
+#[test]
+fn a_split_must_have_all_buckets() {
+    let mut message = routes(&[("chat", "a")]);
+    let entry = split("", "x", &[("a", 9999)]);
+    first(&mut message).typed_per_filter_config.insert("segue.split".to_owned(), entry);
+    let (path, reason) = refused(type_urls::ROUTE, &message);
+    assert!(path.ends_with("typed_per_filter_config[\"segue.split\"].config.ranges"), "{path}");
+    assert_eq!(reason, "sum to 9999 buckets, must be 10000");
+}
+
+#[test]
+fn a_cluster_says_its_version_and_protocol() {
+    let Compiled::Cluster(spec) =
+        compile_as(type_urls::CLUSTER, &cluster("default/chat/v1", true)).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(spec.http, HttpVersion::Http2);
+    assert_eq!(spec.version.as_ref().unwrap().1.as_str(), "v1");
+    assert_eq!(spec.source, EndpointSource::Eds("default/chat/v1".into()));
+}
+
+#[test]
+fn a_cluster_that_means_something_else_is_refused() {
+    let tls = TransportSocket { name: "envoy.transport_sockets.tls".into(), ..Default::default() };
+    let good = cluster("a", false);
+    for (bad, path) in [
+        (Cluster { transport_socket: Some(tls), ..good.clone() }, "transport_socket"),
+        (Cluster { lb_policy: 2, ..good.clone() }, "lb_policy"),
+        (Cluster { cluster_discovery_type: None, ..good.clone() }, "load_assignment"),
+        (
+            Cluster { connect_timeout: Some(PbDuration::default()), ..good.clone() },
+            "connect_timeout",
+        ),
+        (Cluster { name: String::new(), ..good }, "name"),
+    ] {
+        assert_eq!(refused(type_urls::CLUSTER, &bad).0, path);
+    }
+}
+
+#[test]
+fn only_endpoints_that_may_be_picked_are_kept() {
+    let mut message = assignment("a", &["127.0.0.1:9001", "127.0.0.1:9002", "[::1]:9003"]);
+    message.endpoints[0].lb_endpoints[1].health_status = 3;
+    let Compiled::Assignment(compiled) = compile_as(type_urls::ENDPOINT, &message).unwrap() else {
+        panic!()
+    };
+    let addresses: Vec<String> =
+        compiled.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:9001", "[::1]:9003"]);
+
+    let named = assignment("a", &["127.0.0.1:1", "chat.test:80"]);
+    let (path, reason) = refused(type_urls::ENDPOINT, &named);
+    assert_eq!(path, "endpoints[0].lb_endpoints[1].endpoint.address.socket_address.address");
+    assert_eq!(reason, "\"chat.test\" is no IP address");
+}
+
+#[test]
+fn a_listener_ends_with_the_router() {
+    assert!(compile_as(type_urls::LISTENER, &listener("outbound", "outbound", &[])).is_ok());
+    assert!(
+        compile_as(type_urls::LISTENER, &listener("outbound", "outbound", &[("x", true)])).is_ok()
+    );
+    let (path, reason) =
+        refused(type_urls::LISTENER, &listener("outbound", "outbound", &[("x", false)]));
+    assert_eq!(path, "filter_chains[0].filters[0].typed_config.http_filters[0]");
+    assert!(reason.contains("not marked optional"), "{reason}");
+    let empty = Listener { name: "outbound".into(), ..Default::default() };
+    assert_eq!(refused(type_urls::LISTENER, &empty).0, "filter_chains");
+}
+
+#[test]
+fn an_envelope_with_another_name_is_refused() {
+    let bytes = cluster("a", false).encode_to_vec();
+    let reject = compile(type_urls::CLUSTER, Some("b"), &bytes).unwrap_err();
+    assert_eq!((reject.resource.as_str(), reject.field_path.as_str()), ("b", "name"));
+}
+
+#[test]
+fn unused_imports_of_foreign_control_planes_do_not_matter() {
+    let mut message = cluster("a", false);
+    message.alt_stat_name = "stat".into();
+    message.health_checks = vec![Default::default()];
+    message.outlier_detection = Some(Default::default());
+    message.upstream_config = Some(TypedExtensionConfig::default());
+    assert!(compile_as(type_urls::CLUSTER, &message).is_ok());
+    let host = VirtualHost { name: "x".into(), domains: vec!["x".into()], ..Default::default() };
+    let mut message = routes(&[("chat", "a")]);
+    message.virtual_hosts.push(host);
+    assert!(compile_as(type_urls::ROUTE, &message).is_ok());
+}
+
+const TYPES: [&str; 5] = [
+    type_urls::LISTENER,
+    type_urls::ROUTE,
+    type_urls::CLUSTER,
+    type_urls::ENDPOINT,
+    type_urls::SNAPSHOT_MARK,
+];
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        which in 0usize..5,
+    ) {
+        let _ = compile(TYPES[which], Some("x"), &bytes);
+    }
+
+    /// Real messages with a few bytes changed come deeper than random ones.
+    #[test]
+    fn damaged_resources_never_panic(
+        which in 0usize..4,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = match which {
+            0 => listener("outbound", "outbound", &[("x", true)]).encode_to_vec(),
+            1 => weighted("chat", &[("a", 9500), ("b", 500)]).encode_to_vec(),
+            2 => cluster("default/chat/v1", true).encode_to_vec(),
+            _ => assignment("a", &["127.0.0.1:9001"]).encode_to_vec(),
+        };
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let _ = compile(TYPES[which], None, &bytes);
+    }
+}
