@@ -22,6 +22,8 @@ pub(super) enum Stage {
     Others,
     /// Nothing further while the client owes an answer to one of these types.
     Await(&'static [&'static str]),
+    /// Nothing is taken away from a client that has not yet asked for routes.
+    AwaitRoutes,
 }
 
 /// Clusters and endpoints, listeners and routes, then what routes no longer name, then the mark.
@@ -35,6 +37,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage::Send(ROUTE, Part::Whole),
     Stage::Others,
     Stage::Await(&[LISTENER, ROUTE]),
+    Stage::AwaitRoutes,
     Stage::Send(CLUSTER, Part::Break),
     Stage::Send(ENDPOINT, Part::Break),
     Stage::Await(&[CLUSTER, ENDPOINT]),

@@ -82,6 +82,8 @@ pub struct Session<V> {
     next: Option<Arc<XdsSnapshot>>,
     nonces: u64,
     accepted: Revision,
+    /// Whether the client has taken too long to ask for routes.
+    routes_given_up: bool,
     variant: std::marker::PhantomData<V>,
 }
 
@@ -93,6 +95,7 @@ impl<V: Variant> Session<V> {
             next: None,
             nonces: 0,
             accepted: Revision::NONE,
+            routes_given_up: false,
             variant: std::marker::PhantomData,
         }
     }
@@ -146,14 +149,16 @@ impl<V: Variant> Session<V> {
         }
     }
 
-    /// Whether an ACK or NACK is waited for.
+    /// Whether something of the client is waited for: an ACK, a NACK, or its first word about
+    /// routes.
     pub fn is_waiting(&self) -> bool {
-        self.subscriptions.values().any(Subscription::awaits)
+        self.subscriptions.values().any(Subscription::awaits) || self.awaits_routes()
     }
 
-    /// Goes on without the ACKs and NACKs that are waited for.
+    /// Goes on without what is waited for.
     pub fn stop_waiting(&mut self) {
         self.subscriptions.values_mut().for_each(Subscription::stop_waiting);
+        self.routes_given_up = true;
     }
 
     /// The newest revision of which the client ACKed all that it was sent.
@@ -172,7 +177,8 @@ impl<V: Variant> Session<V> {
                 Stage::Send(type_url, part) => self.send(type_url, part),
                 Stage::Others => self.send_others(),
                 Stage::Await(types) if types.iter().any(|url| self.awaits(url)) => return None,
-                Stage::Await(_) => None,
+                Stage::AwaitRoutes if self.awaits_routes() => return None,
+                Stage::Await(_) | Stage::AwaitRoutes => None,
             };
             if response.is_some() {
                 return response;
@@ -183,6 +189,20 @@ impl<V: Variant> Session<V> {
 
     fn awaits(&self, type_url: &str) -> bool {
         self.subscriptions.get(type_url).is_some_and(Subscription::awaits)
+    }
+
+    /// A client that connects again asks for clusters first. Those that are gone may be in the
+    /// routes that it still runs on, and are not taken away before it has asked for routes too.
+    fn awaits_routes(&self) -> bool {
+        let known = |url| self.subscriptions.contains_key(url);
+        if self.routes_given_up || known(type_urls::LISTENER) && known(type_urls::ROUTE) {
+            return false;
+        }
+        [type_urls::CLUSTER, type_urls::ENDPOINT].into_iter().any(|type_url| {
+            let resources = self.target.of_type(type_url);
+            let gone = |name: &String| !resources.is_some_and(|all| all.contains_key(name));
+            self.subscriptions.get(type_url).is_some_and(|has| has.held.keys().any(gone))
+        })
     }
 
     /// Types of which we have nothing: clients are told so as their variant can.
@@ -235,9 +255,10 @@ impl<V: Variant> Session<V> {
         }
     }
 
-    /// Until it has asked for listeners, a client has not seen a whole snapshot.
+    /// Until it has asked for clusters and for routes, a client has not seen a whole snapshot.
     fn note_accepted(&mut self) {
-        let begun = self.subscriptions.contains_key(type_urls::LISTENER);
+        let asked = |url| self.subscriptions.contains_key(url);
+        let begun = asked(type_urls::CLUSTER) && asked(type_urls::ROUTE);
         if begun && self.subscriptions.values().all(Subscription::accepted) {
             self.accepted = self.target.revision;
         }
