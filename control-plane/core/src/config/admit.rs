@@ -61,8 +61,11 @@ pub fn admit(
 }
 
 /// Whether a fault comes from a field that was told of already, in it or around it: what could not
-/// be read is absent for those who check.
+/// be read is absent for those who check. So is the name of a resource that has none.
 fn is_consequence(fault: &Fault, told: &[Fault]) -> bool {
+    if fault.resource.ends_with('/') && !told.is_empty() {
+        return true;
+    }
     let covers = |outer: &str, inner: &str| {
         inner
             .strip_prefix(outer)

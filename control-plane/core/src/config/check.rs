@@ -86,7 +86,7 @@ fn by_key<'a>(resources: &'a [Parsed], faults: &mut Vec<Fault>) -> ByKey<'a> {
     for parsed in resources {
         let key = key(&parsed.resource);
         if let Some(first) = claims.claim(key.to_string(), &key, &parsed.source, "metadata.name") {
-            let message = format!("{key} is declared twice{}", first.winner_place);
+            let message = format!("{key} is declared already{}", first.winner_place);
             first.fault(faults, message, "give one of them another name");
         } else {
             by_key.insert(key, parsed);
@@ -96,23 +96,26 @@ fn by_key<'a>(resources: &'a [Parsed], faults: &mut Vec<Fault>) -> ByKey<'a> {
 }
 
 /// A host leads to one service only, the names of services included.
-fn one_service_a_host(by_key: &ByKey<'_>, faults: &mut Vec<Fault>) {
+fn one_service_a_host<'a>(by_key: &ByKey<'a>, faults: &mut Vec<Fault>) {
     let mut claims = Claims::default();
+    let mut claim = |host: String, key: &ResourceKey, parsed: &'a Parsed, path: &str| {
+        let Some(other) = claims.claim(host.clone(), key, &parsed.source, path) else { return };
+        let message = format!(
+            "the host `{host}` is claimed by {} already{}",
+            other.winner, other.winner_place
+        );
+        other.fault(faults, message, "a host leads to one service only");
+    };
+    // A service's own name goes before what others write.
+    for (key, parsed) in of_kind(by_key, Kind::Service) {
+        for host in service::own_hosts(key) {
+            claim(host, key, parsed, "metadata.name");
+        }
+    }
     for (key, parsed) in of_kind(by_key, Kind::Service) {
         let Some(Body::Service(it)) = &parsed.resource.resource else { continue };
-        let written = it.spec.iter().flat_map(|spec| spec.hosts.iter().enumerate());
-        let written =
-            written.map(|(i, host)| (host.to_ascii_lowercase(), format!("spec.hosts[{i}]")));
-        let own =
-            service::own_hosts(key).into_iter().map(|host| (host, "metadata.name".to_owned()));
-        for (host, path) in own.chain(written) {
-            if let Some(other) = claims.claim(host.clone(), key, &parsed.source, &path) {
-                let message = format!(
-                    "the host `{host}` is claimed by {} already{}",
-                    other.winner, other.winner_place
-                );
-                other.fault(faults, message, "a host leads to one service only");
-            }
+        for (i, host) in it.spec.iter().flat_map(|spec| spec.hosts.iter().enumerate()) {
+            claim(host.to_ascii_lowercase(), key, parsed, &format!("spec.hosts[{i}]"));
         }
     }
 }

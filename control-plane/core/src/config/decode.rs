@@ -8,11 +8,11 @@ use segue_proto::API_VERSION;
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::DEFAULT_NAMESPACE;
 
-use super::fault::{Fault, Place};
-use super::format::{self, BadText, quoted};
+use super::fault::{Fault, Faults, Place};
+use super::format::{self, quoted};
 use super::key::Kind;
 use super::parse::{Parsed, SourceMap};
-use super::shape::{EnumText, FieldShape, Form, MessageShape, shapes};
+use super::shape::{FieldShape, Form, MessageShape, shapes};
 use super::suggest::suggest;
 use super::yaml::{Content, Entry, Mark, Node};
 
@@ -42,7 +42,11 @@ fn name_of(document: &Node) -> String {
     }
 }
 
-struct Decoder<'a> {
+/// Bytes of a key of a map: those of a label of Kubernetes, prefix included.
+const MAX_KEY_BYTES: usize = 317;
+
+/// One document on its way.
+pub(super) struct Decoder<'a> {
     file: Option<&'a str>,
     resource: String,
     source: SourceMap,
@@ -189,7 +193,7 @@ impl Decoder<'_> {
             message: format!("{} is written twice", quoted(&entry.key)),
             hint: format!("first on line {}", first.line),
         };
-        self.faults.push(fault);
+        Faults::collect(self.faults, || fault);
         true
     }
 
@@ -252,6 +256,10 @@ impl Decoder<'_> {
                 continue;
             }
             self.record_entry(&entry_path, entry);
+            if entry.key.is_empty() || entry.key.len() > MAX_KEY_BYTES {
+                let message = format!("a key of {} bytes", entry.key.len());
+                self.fault(&entry_path, &message, &format!("from 1 to {MAX_KEY_BYTES} bytes"));
+            }
             if let Some(text) = self.text(&entry.value, &entry_path) {
                 map.insert(MapKey::String(entry.key.clone()), Value::String(text.to_owned()));
             }
@@ -293,125 +301,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn text<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
-        match &node.content {
-            Content::Scalar { text, plain } if !plain || is_plain_text(text) => Some(text),
-            Content::Scalar { text, .. } => {
-                self.wrong_type(path, node, "text", &format!("in quotes: \"{text}\""));
-                None
-            }
-            _ => {
-                self.wrong_type(path, node, "text", "");
-                None
-            }
-        }
-    }
-
-    fn good_text<T>(&mut self, checked: Result<T, BadText>, path: &str) -> Option<T> {
-        checked.map_err(|bad| self.fault(path, &bad.message, bad.hint)).ok()
-    }
-
-    fn bool(&mut self, node: &Node, path: &str) -> Option<Value> {
-        match &node.content {
-            Content::Scalar { text, plain: true } if text == "true" => Some(Value::Bool(true)),
-            Content::Scalar { text, plain: true } if text == "false" => Some(Value::Bool(false)),
-            _ => {
-                self.wrong_type(path, node, "true or false", "");
-                None
-            }
-        }
-    }
-
-    fn integer(
-        &mut self,
-        field: &FieldShape,
-        (min, max): (i128, i128),
-        node: &Node,
-        path: &str,
-    ) -> Option<Value> {
-        let number = match &node.content {
-            Content::Scalar { text, plain: true } => text.parse::<i128>().ok(),
-            _ => None,
-        };
-        let Some(number) = number else {
-            self.wrong_type(path, node, "a whole number", "write digits, without quotes");
-            return None;
-        };
-        let min = field.rule.min.map_or(min, |bound| min.max(i128::from(bound)));
-        let max = field.rule.max.map_or(max, |bound| max.min(i128::from(bound)));
-        if number < min || number > max {
-            self.fault(path, &format!("{number} is out of range"), &format!("from {min} to {max}"));
-            return None;
-        }
-        use prost_reflect::Kind as Type;
-        Some(match field.descriptor.kind() {
-            Type::Int32 | Type::Sint32 | Type::Sfixed32 => Value::I32(number as i32),
-            Type::Int64 | Type::Sint64 | Type::Sfixed64 => Value::I64(number as i64),
-            Type::Uint32 | Type::Fixed32 => Value::U32(number as u32),
-            _ => Value::U64(number as u64),
-        })
-    }
-
-    fn number(&mut self, field: &FieldShape, node: &Node, path: &str) -> Option<Value> {
-        let number = match &node.content {
-            Content::Scalar { text, plain: true } if is_decimal(text) => text.parse::<f64>().ok(),
-            _ => None,
-        };
-        let Some(number) = number.filter(|number| number.is_finite()) else {
-            self.wrong_type(path, node, "a number", "write digits, without quotes and units");
-            return None;
-        };
-        let min = field.rule.min.map_or(f64::MIN, |bound| bound as f64);
-        let max = field.rule.max.map_or(f64::MAX, |bound| bound as f64);
-        if number < min || number > max {
-            self.fault(path, &format!("{number} is out of range"), &format!("from {min} to {max}"));
-            return None;
-        }
-        Some(match field.descriptor.kind() {
-            prost_reflect::Kind::Float => Value::F32(number as f32),
-            _ => Value::F64(number),
-        })
-    }
-
-    fn enumeration(&mut self, texts: &[EnumText], node: &Node, path: &str) -> Option<Value> {
-        let names = || texts.iter().map(|text| text.text.as_str());
-        let Some(text) = node.text() else {
-            let all = names().collect::<Vec<_>>().join(", ");
-            self.wrong_type(path, node, "a word", &format!("one of {all}"));
-            return None;
-        };
-        let found = texts.iter().find(|known| known.text == text);
-        if found.is_none() {
-            let hint = suggest(text, names(), "values");
-            self.fault(path, &format!("{} is not a value of this field", quoted(text)), &hint);
-        }
-        found.map(|known| Value::EnumNumber(known.number))
-    }
-
-    fn duration(&mut self, field: &FieldShape, node: &Node, path: &str) -> Option<Value> {
-        let Some(text) = node.text() else {
-            self.wrong_type(path, node, "a duration", "such as 30s, 500ms or 1h30m");
-            return None;
-        };
-        let time = self.good_text(format::duration(text), path)?;
-        let millis = time.as_millis() as i128;
-        let (min, max) = (field.rule.min.unwrap_or(0), field.rule.max.unwrap_or(i64::MAX));
-        if millis < i128::from(min) || millis > i128::from(max) {
-            let print = |millis: i64| {
-                format::print_duration(millis / 1000, (millis % 1000) as i32 * 1_000_000)
-            };
-            let hint = format!("from {} to {}", print(min), print(max));
-            self.fault(path, &format!("{text} is out of range"), &hint);
-            return None;
-        }
-        let prost_reflect::Kind::Message(descriptor) = field.descriptor.kind() else { return None };
-        let mut message = DynamicMessage::new(descriptor);
-        message.set_field_by_number(1, Value::I64(time.as_secs() as i64));
-        message.set_field_by_number(2, Value::I32(time.subsec_nanos() as i32));
-        Some(Value::Message(message))
-    }
-
-    fn wrong_type(&mut self, path: &str, node: &Node, wanted: &str, hint: &str) {
+    pub(super) fn wrong_type(&mut self, path: &str, node: &Node, wanted: &str, hint: &str) {
         let found = match &node.content {
             Content::List(_) => "a list".to_owned(),
             Content::Map(_) => "a map".to_owned(),
@@ -421,8 +311,8 @@ impl Decoder<'_> {
         self.fault(path, &format!("{found} stands where {wanted} is needed"), hint);
     }
 
-    fn fault(&mut self, path: &str, message: &str, hint: &str) {
-        self.faults.push(Fault {
+    pub(super) fn fault(&mut self, path: &str, message: &str, hint: &str) {
+        Faults::collect(self.faults, || Fault {
             place: self.source.place(path).cloned(),
             resource: self.resource.clone(),
             field_path: path.to_owned(),
@@ -465,48 +355,6 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Whether YAML's core schema reads a word without quotes as text.
-pub(super) fn is_plain_text(text: &str) -> bool {
-    let bool_or_null = matches!(
-        text,
-        "" | "~"
-            | "null"
-            | "Null"
-            | "NULL"
-            | "true"
-            | "True"
-            | "TRUE"
-            | "false"
-            | "False"
-            | "FALSE"
-    );
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let special =
-        matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN");
-    let radix = |prefix, radix| {
-        text.strip_prefix(prefix).is_some_and(|digits: &str| {
-            !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix))
-        })
-    };
-    !(bool_or_null || special || is_decimal(text) || radix("0o", 8) || radix("0x", 16))
-}
-
-/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?` (YAML 1.2, 10.3.2).
-fn is_decimal(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
-        None => (unsigned, None),
-    };
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let good_exponent = exponent.is_none_or(|exponent| {
-        let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
-        !exponent.is_empty() && digits(exponent)
-    });
-    digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty()) && good_exponent
-}
-
 fn set_default(message: &mut DynamicMessage, field: &str, value: &str) {
     if !message.has_field_by_name(field) {
         message.set_field_by_name(field, Value::String(value.to_owned()));
@@ -515,8 +363,8 @@ fn set_default(message: &mut DynamicMessage, field: &str, value: &str) {
 
 /// `spec` and `rules` make `spec.rules`; a key that is no plain word stands in brackets.
 fn join(path: &str, key: &str) -> String {
-    let word =
-        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let word = (1..=64).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     match (path.is_empty(), word) {
         (true, true) => key.to_owned(),
         (false, true) => format!("{path}.{key}"),

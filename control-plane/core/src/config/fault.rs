@@ -31,18 +31,26 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 
-/// Faults told of one input; the rest is counted.
+/// Faults told of one input.
 const MAX_FAULTS: usize = 1000;
 
 impl Faults {
     /// `Ok` where nothing is wrong.
     pub(crate) fn unless_none(mut faults: Vec<Fault>) -> Result<(), Self> {
         if faults.len() > MAX_FAULTS {
-            let more = faults.len() - MAX_FAULTS;
             faults.truncate(MAX_FAULTS);
-            faults.push(Fault { message: format!("and {more} more faults"), ..Fault::default() });
+            let message = format!("there is more wrong than these {MAX_FAULTS} faults");
+            faults.push(Fault { message, ..Fault::default() });
         }
         if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
+    }
+
+    /// Adds a fault, as long as anyone would read it.
+    pub(crate) fn collect(faults: &mut Vec<Fault>, fault: impl FnOnce() -> Fault) {
+        // One more than is told, so that the rest is known to exist.
+        if faults.len() <= MAX_FAULTS {
+            faults.push(fault());
+        }
     }
 }
 

@@ -175,11 +175,11 @@ pub(super) fn print_duration(seconds: i64, nanos: i32) -> String {
         (whole % 60, "s"),
         (u64::from(fraction / 1_000_000), "ms"),
     ];
-    let text: String = parts
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, unit)| format!("{number}{unit}"))
-        .collect();
+    let mut text = String::new();
+    for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
+        text.push_str(&number.to_string());
+        text.push_str(unit);
+    }
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
@@ -262,7 +262,7 @@ mod tests {
         #[test]
         fn durations_come_back(millis in 0u64..=300_000_000_000) {
             let time = Duration::from_millis(millis);
-            let text = print_duration(time.as_secs() as i64, time.subsec_nanos() as i32);
+            let text = print_duration(time.as_secs().cast_signed(), time.subsec_nanos().cast_signed());
             prop_assert_eq!(duration(&text), Ok(time));
         }
     }

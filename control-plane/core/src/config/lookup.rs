@@ -7,7 +7,7 @@ use segue_proto::config::v1::resource::Resource as Body;
 use segue_proto::config::v1::{ServiceSpec, TargetReference, Version, lifecycle::Stage};
 use segue_shared::ids::{ServiceName, VersionLabel};
 
-use super::fault::Fault;
+use super::fault::{Fault, Faults};
 use super::key::{Kind, ResourceKey};
 use super::parse::{Parsed, SourceMap};
 use super::suggest::suggest;
@@ -25,7 +25,7 @@ impl<'a> Scope<'a> {
     }
 
     pub fn fault(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.faults.push(Fault {
+        Faults::collect(self.faults, || Fault {
             place: self.source.place(path).cloned(),
             resource: self.key.to_string(),
             field_path: path.to_owned(),
@@ -83,6 +83,10 @@ impl<'a> Scope<'a> {
     ) -> Option<VersionLabel> {
         let spec = services.by_name.get(service)?;
         let label = if label.is_empty() { default_version(spec) } else { label };
+        // A service without versions has been told so.
+        if label.is_empty() {
+            return None;
+        }
         if spec.versions.iter().any(|version| version.name == label) {
             return label.parse().ok();
         }
@@ -154,7 +158,7 @@ struct Claim<'a> {
 /// the store already.
 pub(super) struct Conflict<'a> {
     pub winner: ResourceKey,
-    /// ` (chat.yaml:12)`, or nothing for a resource of the store.
+    /// ` at chat.yaml:12`, or nothing for a resource of the store.
     pub winner_place: String,
     pub loser: ResourceKey,
     source: &'a SourceMap,
@@ -186,7 +190,7 @@ impl<'a> Claims<'a> {
         let place = winner.source.place(&winner.path);
         Some(Conflict {
             winner_place: place
-                .map(|place| format!(" ({}:{})", place.file, place.line))
+                .map(|place| format!(" at {}:{}", place.file, place.line))
                 .unwrap_or_default(),
             winner: winner.key,
             loser: loser.key,

@@ -15,6 +15,7 @@ pub mod print;
 mod rollout;
 mod route;
 mod route_filter;
+mod scalar;
 pub mod schema;
 mod service;
 mod shape;

@@ -6,8 +6,8 @@ use prost_reflect::{DynamicMessage, Value};
 use segue_proto::config::v1::Resource;
 use serde_json::{Map, Number, Value as Json};
 
-use super::decode::is_plain_text;
 use super::format::print_duration;
+use super::scalar::is_plain_text;
 use super::shape::{FieldShape, Form, MessageShape, shapes};
 
 /// The resource as YAML: one document, ended by a line feed, without `---`. Fields stand in the

@@ -64,18 +64,17 @@ fn check_split(
         Some(Key::Header(name)) => mesh::SplitBy::Header(name.to_ascii_lowercase()),
         Some(Key::Cookie(name)) => mesh::SplitBy::Cookie(name.clone()),
         Some(Key::Random(_)) => mesh::SplitBy::Random,
-        Some(Key::Session(_)) => match session_keys {
-            Some(keys) => by_session(keys).unwrap_or(mesh::SplitBy::Random),
-            None => {
-                scope.fault(
-                    "spec.splitBy.session",
-                    "the service has no ContextPolicy that says what a session is",
-                    "write a ContextPolicy, or split by header or cookie",
-                );
-                mesh::SplitBy::Random
-            }
-        },
-        None => session_keys.and_then(by_session).unwrap_or(mesh::SplitBy::Random),
+        Some(Key::Session(_)) if session_keys.is_none() => {
+            scope.fault(
+                "spec.splitBy.session",
+                "the service has no ContextPolicy that says what a session is",
+                "write a ContextPolicy, or split by header or cookie",
+            );
+            mesh::SplitBy::Random
+        }
+        Some(Key::Session(_)) | None => {
+            session_keys.and_then(by_session).unwrap_or(mesh::SplitBy::Random)
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Shapes {
             docs: pool
                 .files()
                 .filter(|file| file.package_name() == PACKAGE)
-                .flat_map(comments)
+                .flat_map(|file| comments(&file))
                 .collect(),
         };
         let messages = pool
@@ -217,7 +217,7 @@ impl Marks {
 }
 
 /// Comments of a file, by path, as one paragraph each.
-fn comments(file: FileDescriptor) -> Vec<((String, Vec<i32>), String)> {
+fn comments(file: &FileDescriptor) -> Vec<((String, Vec<i32>), String)> {
     let proto = file.file_descriptor_proto();
     proto
         .source_code_info

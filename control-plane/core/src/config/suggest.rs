@@ -13,7 +13,7 @@ pub(super) fn suggest<'a>(
     let nearest = known
         .clone()
         .map(|name| (distance(&plain, &self::plain(name)), name))
-        .filter(|(distance, name)| *distance <= name.len().max(3) / 3)
+        .filter(|(distance, name)| *distance <= name.len() / 3)
         .min_by_key(|(distance, _)| *distance);
     if let Some((_, name)) = nearest {
         return format!("did you mean `{name}`?");

@@ -57,3 +57,87 @@ fn parse_alone_tells_what_single_resources_get_wrong() {
     let told = parse(&[text("a.yaml", TEN)]).unwrap_err();
     assert_eq!(told.0.len(), 6, "{told}");
 }
+
+/// One service with two versions, on top of which the resources of [`TABLE`] are read.
+const BASE: &str = "\
+kind: Service
+metadata: {name: chat}
+spec: {versions: [{name: v1}, {name: v2}, {name: old, lifecycle: {stage: Retired}}]}
+---
+";
+
+/// Documents, each wrong in its own way. The snapshot has what is told of each.
+const TABLE: &[&str] = &[
+    // Not even a resource.
+    "[a",
+    "a: 1\n b: 2",
+    "- a",
+    "text",
+    "metadata: {name: a}",
+    "kind: Servce\nmetadata: {name: a}",
+    "kind: service",
+    "kind: Service\napiVersion: v1\nmetadata: {name: a}\nspec: {versions: [{name: v1}]}",
+    "kind: Service\nmetadata: !x {name: a}",
+    "kind: Service\n? [a]\n: b",
+    // Types.
+    "kind: Service\nmetadata: {name: 12}\nspec:",
+    "kind: Service\nmetadata: chat\nspec: []",
+    "kind: Service\nmetadata: {name: a, labels: {a: 1, b: x, b: y}}\nspec: {versions: v1, port: \"80\"}",
+    "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1}, null, 5], port: 80.5}",
+    "kind: ContextPolicy\nmetadata: {name: a}\nspec: {targetRef: {name: chat}, sessionKey: [{}], pin: {strict: yes}}",
+    // Services.
+    "kind: Service\nmetadata: {name: A_b, namespace: x}\nspec: {versions: []}",
+    "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1}, {name: v1}], defaultVersion: v2}",
+    "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, dns: 'a:1', endpoints: ['1.1.1.1:1', '1.1.1.1:1']}]}",
+    "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, selector: {app: a}}]}",
+    "kind: Service\nmetadata: {name: a}\nspec: {hosts: [CHAT, 'http://x'], versions: [{name: v1}], dependsOn: [{name: chta}]}",
+    "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, lifecycle: {stage: Retired, deprecatedAt: soon}}]}",
+    // Two of one.
+    "kind: Service\nmetadata: {name: chat}\nspec: {versions: [{name: v1}]}",
+    "kind: TrafficPolicy\nmetadata: {name: a}\nspec: {targetRef: {name: chat}}\n---\nkind: TrafficPolicy\nmetadata: {name: b}\nspec: {targetRef: {name: chat}}",
+    // Routes.
+    "kind: Route\nmetadata: {name: r}\nspec: {targetRef: {kind: Pod, name: chat}, rules: [{}]}",
+    "kind: Route\nmetadata: {name: r}\nspec:\n  targetRef: {name: chat}\n  splitBy: {session: {}}\n  rules:\n    - backendRefs: [{name: chat, version: v1, weight: 95}, {name: chat, version: v2}]\n    - backendRefs: [{name: chat, version: v1, weight: 1000}, {name: chat, version: v2, weight: 500}]\n    - backendRefs: [{name: chat, version: v1, weight: 0}]\n    - backendRefs: [{name: chat, version: v1, weight: 50}, {name: chat, weight: 50}]\n    - backendRefs: [{name: chat, version: old, port: 81}]",
+    "kind: Route\nmetadata: {name: r}\nspec:\n  targetRef: {name: chat}\n  rules:\n    - backendRefs: [{name: chat}]\n      matches: [{path: {value: api}}, {path: {value: /a//b}}, {path: {type: Exact, value: '/a?b'}}, {method: get}]\n      timeouts: {request: 1s, backendRequest: 2s}\n      retry: {codes: [200], backoff: 2d}",
+    "kind: Route\nmetadata: {name: r}\nspec:\n  targetRef: {name: chat}\n  rules:\n    - backendRefs: [{name: chat}]\n      filters:\n        - {type: RequestRedirect, requestRedirect: {statusCode: 304, scheme: ftp}}\n        - {type: URLRewrite, urlRewrite: {hostname: a.b}}\n        - {type: RequestHeaderModifier, responseHeaderModifier: {}}\n        - {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: Host, value: a}, {name: x, value: \"a\\r\\nb\"}], remove: [connection]}}",
+    // Policies and rollouts.
+    "kind: TrafficPolicy\nmetadata: {name: t}\nspec: {targetRef: {name: chat}, loadBalancer: {algorithm: RingHash}, connectionPool: {connectTimeout: 2m}, healthCheck: {http: {path: /}, interval: 1s, timeout: 2s}}",
+    "kind: AccessPolicy\nmetadata: {name: x}\nspec: {targetRef: {name: chat}, mtls: Strict, rules: [{name: a, action: Alow, identities: [joe]}], jwt: [{issuer: i, audiences: [a]}], rateLimits: [{name: l, requests: 0}]}",
+    "kind: ContextPolicy\nmetadata: {name: x}\nspec: {targetRef: {name: chat}, sessionKey: [{path: ^/x$}, {query: ''}], pin: {idleTimeout: 2h, maxAge: 1h}}",
+    "kind: Rollout\nmetadata: {name: x}\nspec: {targetRef: {name: chat}, from: v1, to: v1, steps: [{weight: 50}, {weight: 5}, {weight: 500}, {}], analysis: {confidence: 99, checks: [{errorRate: {}}, {latency: {quantile: 99, max: 1s}}]}, notify: [{slack: x}]}",
+];
+
+#[test]
+fn each_wrong_resource_is_told_what_would_be_right() {
+    let told = TABLE.iter().map(|document| {
+        let told = faults(&format!("{BASE}{document}"));
+        assert!(!told.starts_with("no faults"), "{document}\n{told}");
+        format!("{document}\n=> {}\n\n", told.replace('\n', "\n=> "))
+    });
+    insta::assert_snapshot!(told.collect::<String>());
+}
+
+#[test]
+fn a_batch_stands_on_what_the_store_has() {
+    let base: Vec<_> = super::parsed(super::CHAT).into_iter().map(|it| it.resource).collect();
+    let admit = |content| admit(Revision(2), &base, &[text("a.yaml", content)], &[]);
+
+    // It names what the store has, and replaces its namesake.
+    let policy = "kind: TrafficPolicy\nmetadata: {name: chat}\nspec: {targetRef: {name: chat}}";
+    let admitted = admit(policy).unwrap();
+    assert_eq!((admitted.batch.len(), admitted.mesh.traffic.len()), (1, 1));
+    let fewer = "kind: Service\nmetadata: {name: chat}\nspec: {versions: [{name: v1}]}";
+    assert_eq!(
+        admit(fewer).unwrap_err().to_string(),
+        "Rollout default/chat-v2: spec.to: Service default/chat has no version `v2` (versions \
+         here: v1)"
+    );
+    // Of two that claim the same, the new one is told.
+    let second = "kind: ContextPolicy\nmetadata: {name: a}\n\
+                  spec: {targetRef: {name: chat}, sessionKey: [{cookie: a}]}";
+    assert_eq!(
+        admit(second).unwrap_err().to_string(),
+        "a.yaml:3:8: ContextPolicy default/a: spec.targetRef: Service default/chat has the \
+         ContextPolicy default/chat-sessions already (one ContextPolicy a service: join them)"
+    );
+}

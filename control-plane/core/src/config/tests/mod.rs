@@ -4,6 +4,7 @@ mod faults;
 mod limits;
 mod mesh;
 mod roundtrip;
+mod schema;
 
 use super::{Parsed, SourceText, parse};
 

@@ -47,7 +47,7 @@ proptest! {
 
 /// Any resource that keeps the rules of its own kind: every field, list and choice that the
 /// descriptors know comes up.
-fn any_resource() -> impl Strategy<Value = Resource> {
+pub(super) fn any_resource() -> impl Strategy<Value = Resource> {
     (0..Kind::ALL.len(), any::<u64>().no_shrink()).prop_perturb(|(kind, _), rng| {
         let kind = Kind::ALL[kind];
         let shape = shapes().of(kind.as_str()).unwrap();
