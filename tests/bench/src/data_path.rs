@@ -62,6 +62,11 @@ const WORKS: &[Work] = &[
         shape: Shape { http2: true, connections: 8, streams: 32, seconds: 5 },
     },
     Work {
+        name: "HTTP/2 → HTTP/1.1, 8 connections × 32 streams, 1 KiB",
+        legs: Legs { downstream_http2: true, upstream_http2: false },
+        shape: Shape { http2: true, connections: 8, streams: 32, seconds: 5 },
+    },
+    Work {
         name: "HTTP/1.1 → HTTP/2, 64 keep-alive connections, 1 KiB",
         legs: Legs { downstream_http2: false, upstream_http2: true },
         shape: Shape { http2: false, connections: 64, streams: 1, seconds: 5 },
