@@ -42,7 +42,9 @@ fn names_say_the_role() {
         for (line, code) in file.code_lines() {
             let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
             while let Some(word) = words.next() {
-                if !matches!(word, "struct" | "enum" | "trait" | "type") {
+                // An indented `type` belongs to a trait, which has chosen the name.
+                let alias = word == "type" && !code.starts_with(' ');
+                if !alias && !matches!(word, "struct" | "enum" | "trait") {
                     continue;
                 }
                 let name = words.next().unwrap_or("");

@@ -172,8 +172,9 @@ impl Ledger {
 
 impl Expect for Ledger {
     fn ask(&self, sequence: u64) -> Question {
-        let path = if sequence % 3 == 0 { format!("{EXTRA}/{sequence}") } else { "/".into() };
-        let body = (sequence % 10 == 0).then(|| bytes::Bytes::from_static(b"hello"));
+        let path =
+            if sequence.is_multiple_of(3) { format!("{EXTRA}/{sequence}") } else { "/".into() };
+        let body = sequence.is_multiple_of(10).then(|| bytes::Bytes::from_static(b"hello"));
         Question { path, body, since: self.in_force.load(Ordering::Acquire) }
     }
 

@@ -8,71 +8,110 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use segue_shared::xds_names::type_urls::{CLUSTER, LISTENER, ROUTE};
+use segue_shared::xds_names::{OUTBOUND_ROUTES, short_type};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// What one answer brought.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
+/// Answers that belong together follow each other closer than this.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// What one connection brought, such as `Cluster default/chat/v1`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Brought {
     pub changed: BTreeSet<String>,
     pub removed: BTreeSet<String>,
 }
 
-/// Name and version of each resource of one type that the client holds.
+/// A client of clusters, listeners and routes.
 pub struct DeltaClient {
     runtime: Runtime,
-    type_url: &'static str,
-    pub held: BTreeMap<String, String>,
+    /// Type to name to version.
+    held: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl DeltaClient {
-    /// A client that wants all resources of a type.
-    pub fn new(type_url: &'static str) -> io::Result<Self> {
+    /// A client that holds nothing.
+    pub fn new() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, type_url, held: BTreeMap::new() })
+        Ok(Self { runtime, held: BTreeMap::new() })
     }
 
-    /// Opens a stream, tells what it holds, takes the first answer and closes the stream.
+    /// Number of clusters that it holds.
+    pub fn clusters(&self) -> usize {
+        self.held.get(CLUSTER).map_or(0, BTreeMap::len)
+    }
+
+    /// Opens a stream, tells what it holds, takes answers until none comes any more, and closes the
+    /// stream.
     pub fn connect(&mut self, xds: SocketAddr) -> io::Result<Brought> {
-        let request = DeltaDiscoveryRequest {
+        let first = [CLUSTER, LISTENER, ROUTE].map(|type_url| self.first_request(type_url));
+        let Self { runtime, held } = self;
+        let mut brought = Brought::default();
+        runtime.block_on(async {
+            let (requests, stream) = mpsc::channel(16);
+            for request in first {
+                requests.send(request).await.map_err(io::Error::other)?;
+            }
+            let open = async {
+                AggregatedDiscoveryServiceClient::connect(format!("http://{xds}"))
+                    .await
+                    .map_err(io::Error::other)?
+                    .delta_aggregated_resources(ReceiverStream::new(stream))
+                    .await
+                    .map_err(io::Error::other)
+            };
+            let mut answers = timeout(FIRST_LIMIT, open)
+                .await
+                .map_err(|_| io::Error::other("no stream in 10 s"))??
+                .into_inner();
+            let mut limit = FIRST_LIMIT;
+            while let Ok(answer) = timeout(limit, answers.message()).await {
+                let Some(answer) = answer.map_err(io::Error::other)? else { break };
+                limit = QUIET;
+                let said = |name: &str| format!("{} {name}", short_type(&answer.type_url));
+                let of_type = held.entry(answer.type_url.clone()).or_default();
+                for resource in answer.resources {
+                    brought.changed.insert(said(&resource.name));
+                    of_type.insert(resource.name, resource.version);
+                }
+                for name in answer.removed_resources {
+                    brought.removed.insert(said(&name));
+                    of_type.remove(&name);
+                }
+                let ack = DeltaDiscoveryRequest {
+                    type_url: answer.type_url,
+                    response_nonce: answer.nonce,
+                    ..DeltaDiscoveryRequest::default()
+                };
+                requests.send(ack).await.map_err(io::Error::other)?;
+            }
+            Ok::<(), io::Error>(())
+        })?;
+        Ok(brought)
+    }
+
+    fn first_request(&self, type_url: &str) -> DeltaDiscoveryRequest {
+        let names = if type_url == ROUTE { vec![OUTBOUND_ROUTES.to_owned()] } else { Vec::new() };
+        DeltaDiscoveryRequest {
             node: Some(Node {
                 id: "delta-client".into(),
                 cluster: "tests".into(),
                 ..Node::default()
             }),
-            type_url: self.type_url.to_owned(),
-            initial_resource_versions: self.held.clone().into_iter().collect(),
+            type_url: type_url.to_owned(),
+            resource_names_subscribe: names,
+            initial_resource_versions: self
+                .held
+                .get(type_url)
+                .into_iter()
+                .flatten()
+                .map(|(name, version)| (name.clone(), version.clone()))
+                .collect(),
             ..DeltaDiscoveryRequest::default()
-        };
-        let answer = self.runtime.block_on(async {
-            let exchange = async {
-                let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{xds}"))
-                    .await
-                    .map_err(io::Error::other)?;
-                let (requests, stream) = mpsc::channel(1);
-                requests.send(request).await.map_err(io::Error::other)?;
-                let mut answers = client
-                    .delta_aggregated_resources(ReceiverStream::new(stream))
-                    .await
-                    .map_err(io::Error::other)?
-                    .into_inner();
-                let answer = answers.message().await.map_err(io::Error::other)?;
-                answer.ok_or_else(|| io::Error::other("the stream ended without an answer"))
-            };
-            tokio::time::timeout(Duration::from_secs(10), exchange)
-                .await
-                .map_err(|_| io::Error::other("no answer in 10 s"))?
-        })?;
-        let mut brought = Brought::default();
-        for resource in answer.resources {
-            brought.changed.insert(resource.name.clone());
-            self.held.insert(resource.name, resource.version);
         }
-        for name in answer.removed_resources {
-            self.held.remove(&name);
-            brought.removed.insert(name);
-        }
-        Ok(brought)
     }
 }
