@@ -13,9 +13,11 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterSpecifier, HostRewriteSpecifier,
 };
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
     FilterConfig, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost,
 };
+use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 use envoy_types::pb::google::protobuf::{Any, Duration as PbDuration};
 use http::{HeaderMap, HeaderName, Method};
 use proptest::prelude::*;
@@ -25,7 +27,9 @@ use segue_shared::xds_names::type_urls;
 use segue_sidecar_core::compile::{Compiled, EndpointSource, RouteConfig, compile};
 use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::routing::RequestParts;
-use segue_sidecar_core::snapshot::{Forward, HttpVersion, RouteAction as Compiledaction, SplitKey};
+use segue_sidecar_core::snapshot::{
+    Forward, HttpVersion, PathRewrite, RouteAction as CompiledAction, SplitKey,
+};
 
 use sample::{assignment, cluster, listener, routes, split, weighted};
 
@@ -47,7 +51,7 @@ fn one_route(message: &RouteConfiguration) -> Forward {
     drop(std::mem::take(table));
     let route = std::sync::Arc::into_inner(host).unwrap().routes.remove(0);
     match std::sync::Arc::into_inner(route).unwrap().action {
-        Compiledaction::Forward(forward) => forward,
+        CompiledAction::Forward(forward) => forward,
         other => panic!("{other:?}"),
     }
 }
@@ -76,7 +80,7 @@ fn a_route_leads_from_host_and_path_to_a_cluster() {
     let headers = HeaderMap::new();
     let request = RequestParts { method: &Method::GET, path: "/x", query: None, headers: &headers };
     let route = host.route(&request).unwrap();
-    let Compiledaction::Forward(forward) = &route.action else { panic!("{route:?}") };
+    let CompiledAction::Forward(forward) = &route.action else { panic!("{route:?}") };
     assert_eq!(
         &*compiled.clusters[forward.split.choose(&headers, 0).0 as usize],
         "default/chat/v1"
@@ -117,6 +121,26 @@ fn timeouts_retries_and_rewrites_come_through() {
     let retry = forward.retry.unwrap();
     assert!(retry.connect_failure);
     assert_eq!(retry.statuses.iter().map(|it| it.as_u16()).collect::<Vec<_>>(), [502, 503, 504]);
+}
+
+#[test]
+fn expressions_that_are_constants_rewrite_the_path() {
+    let rewrite = |path: PathSpecifier, pattern: &str, to: &str| {
+        let mut message = routes(&[("chat", "a")]);
+        first(&mut message).r#match.as_mut().unwrap().path_specifier = Some(path);
+        action(&mut message).regex_rewrite = Some(RegexMatchAndSubstitute {
+            pattern: Some(RegexMatcher { regex: pattern.to_owned(), ..Default::default() }),
+            substitution: to.to_owned(),
+        });
+        compile_as(type_urls::ROUTE, &message).map(|_| one_route(&message).path_rewrite.unwrap())
+    };
+    let below = || PathSpecifier::PathSeparatedPrefix("/a.b".to_owned());
+    assert_eq!(rewrite(below(), "^.*$", "/x").unwrap(), PathRewrite::Full("/x".into()));
+    assert_eq!(rewrite(below(), r"^/a\.b/*", "/").unwrap(), PathRewrite::Prefix("/".into()));
+    assert_eq!(
+        rewrite(below(), "^/a(.*)$", r"\1").unwrap_err().field_path,
+        "virtual_hosts[0].routes[0].route.regex_rewrite.pattern"
+    );
 }
 
 #[test]

@@ -354,3 +354,6 @@ fn refusal(type_url: &str, resource: &str, reason: &str) -> Reject {
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 mod client;
 mod delta;
 mod inbox;
+#[cfg(test)]
+mod sample;
 mod settings;
 mod sotw;
 mod transport;

@@ -6,10 +6,10 @@
 //! | `typed_per_filter_config["segue.split"]` of the route | goes before weights |
 //! | `weighted_clusters.use_hash_policy` with `hash_policy[0]` header or cookie | the split key where there is no `segue.split` |
 //! | `timeout` | yes, default 15 s, 0 = none; `max_stream_duration` caps it |
-//! | `prefix_rewrite`, `path_rewrite`, `regex_rewrite` of the whole path to a constant | yes; other expressions are refused |
+//! | `prefix_rewrite`, `path_rewrite`, `regex_rewrite` of the whole path to a constant, or of the matched prefix to `/` | yes; other expressions are refused |
 //! | `host_rewrite_literal` | yes; other rewrites of the host are refused |
 //! | `retry_policy` | `retry_on`, `num_retries`, `per_try_timeout`, `retriable_status_codes`, `retry_back_off.base_interval`; the rest tunes |
-//! | `redirect` | all but `regex_rewrite`, `path_rewrite` and `strip_query` |
+//! | `redirect` | all but `path_rewrite` and `strip_query` |
 //! | `direct_response` | status, inline body |
 //! | `cluster_header`, plugins, `request_mirror_policies`, `metadata_match`, `internal_redirect_policy` | refused |
 //! | `idle_timeout`, `priority`, `hedge_policy`, `rate_limits`, `cors`, `upgrade_configs` | ignored: they tune, or do nothing without a filter |
@@ -30,6 +30,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, RedirectAction, RetryPolicy, RouteAction as PbRouteAction,
     WeightedCluster,
 };
+use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use http::{HeaderValue, StatusCode};
 use segue_shared::bucket::{Salt, TOTAL, shares};
 
@@ -211,13 +212,29 @@ fn path_rewrite(route: &PbRouteAction, path: &PathMatcher) -> Result<Option<Path
         return Ok(Some(PathRewrite::Full(route.path_rewrite.as_str().into())));
     }
     let Some(rewrite) = &route.regex_rewrite else { return Ok(None) };
-    let whole = rewrite.pattern.as_ref().is_some_and(|pattern| {
-        matches!(pattern.regex.as_str(), ".*" | "^.*$" | ".+" | "^.+$" | "/.*" | "^/.*$" | "^/.*")
-    });
-    if !whole || rewrite.substitution.contains('\\') {
-        return Err(Fault::at("regex_rewrite", "only `^/.*$` to a constant is supported"));
+    expression_rewrite(rewrite, path).map(Some).map_err(|fault| fault.under("regex_rewrite"))
+}
+
+/// The two expressions that are not more than a constant: the whole path, and what was matched as a
+/// prefix taken away with the slash behind it.
+fn expression_rewrite(
+    rewrite: &RegexMatchAndSubstitute,
+    path: &PathMatcher,
+) -> Result<PathRewrite, Fault> {
+    let pattern = rewrite.pattern.as_ref().map_or("", |pattern| pattern.regex.as_str());
+    if let PathMatcher::SegmentPrefix(prefix) = path
+        && pattern == format!("^{}/*", regex::escape(prefix))
+        && rewrite.substitution == "/"
+    {
+        return Ok(PathRewrite::Prefix("/".into()));
     }
-    Ok(Some(PathRewrite::Full(rewrite.substitution.as_str().into())))
+    if !matches!(pattern, ".*" | "^.*$" | ".+" | "^.+$" | "/.*" | "^/.*$" | "^/.*") {
+        return Err(Fault::at("pattern", "only the whole path, `^.*$`, is supported"));
+    }
+    if rewrite.substitution.replace(r"\\", "").contains('\\') {
+        return Err(Fault::at("substitution", "references to groups are not supported"));
+    }
+    Ok(PathRewrite::Full(rewrite.substitution.replace(r"\\", r"\").into()))
 }
 
 fn prefix_rewrite(to: &str, path: &PathMatcher) -> Result<PathRewrite, Fault> {
@@ -301,7 +318,10 @@ fn redirect(message: &RedirectAction, path: &PathMatcher) -> Result<Redirect, Fa
         path: match &message.path_rewrite_specifier {
             Some(PathRewriteSpecifier::PathRedirect(path)) => text(path).map(PathRewrite::Full),
             Some(PathRewriteSpecifier::PrefixRewrite(to)) => Some(prefix_rewrite(to, path)?),
-            Some(_) => return Err(unsupported("path_rewrite_specifier")),
+            Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => Some(
+                expression_rewrite(rewrite, path).map_err(|fault| fault.under("regex_rewrite"))?,
+            ),
+            Some(PathRewriteSpecifier::PathRewrite(_)) => return Err(unsupported("path_rewrite")),
             None => None,
         },
     })
