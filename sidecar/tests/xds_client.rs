@@ -1,0 +1,374 @@
+//! The xDS client against a control plane that the test plays by hand.
+
+#[path = "../src/xds/sample.rs"]
+mod sample;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+};
+use envoy_types::pb::google::protobuf::Any;
+use segue_shared::ids::Revision;
+use segue_shared::shutdown::DrainSignal;
+use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+use segue_sidecar::activate::{DeliveryState, Warm};
+use segue_sidecar::snapshot_handle::SnapshotHandle;
+use segue_sidecar::xds::{XdsClient, XdsProtocol, XdsSettings, spawn};
+use segue_sidecar_core::snapshot::Cluster;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use sample::{assignment, cluster, listener, mark, routes, tls_cluster};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A stream that a client opened, in the hands of the test.
+struct Opened<Q, R> {
+    requests: Streaming<Q>,
+    responses: mpsc::Sender<Result<R, Status>>,
+}
+
+type Delta = Opened<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+type Sotw = Opened<DiscoveryRequest, DiscoveryResponse>;
+
+/// Hands each stream to the test.
+struct Ads {
+    delta: mpsc::Sender<Delta>,
+    sotw: mpsc::Sender<Sotw>,
+}
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Ads {
+    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
+    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        let (responses, out) = mpsc::channel(16);
+        let opened = Opened { requests: request.into_inner(), responses };
+        self.sotw.send(opened).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(out)))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let (responses, out) = mpsc::channel(16);
+        let opened = Opened { requests: request.into_inner(), responses };
+        self.delta.send(opened).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(out)))
+    }
+}
+
+/// A control plane whose streams arrive here.
+struct ControlPlane {
+    address: SocketAddr,
+    delta: mpsc::Receiver<Delta>,
+    sotw: mpsc::Receiver<Sotw>,
+}
+
+async fn control_plane() -> ControlPlane {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (delta_sender, delta) = mpsc::channel(4);
+    let (sotw_sender, sotw) = mpsc::channel(4);
+    let service =
+        AggregatedDiscoveryServiceServer::new(Ads { delta: delta_sender, sotw: sotw_sender });
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    ControlPlane { address, delta, sotw }
+}
+
+impl Delta {
+    /// The next request of a type that is no bare ACK, or the next ACK or NACK.
+    async fn request(&mut self, type_url: &str, answers: bool) -> DeltaDiscoveryRequest {
+        timeout(PATIENCE, async {
+            loop {
+                let request = self.requests.message().await.unwrap().unwrap();
+                if request.type_url == type_url && request.response_nonce.is_empty() != answers {
+                    return request;
+                }
+            }
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn send(&self, type_url: &str, resources: Vec<(&str, &str, Any)>) {
+        let resource = |(name, version, any): (&str, &str, Any)| Resource {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            resource: Some(any),
+            ..Default::default()
+        };
+        let response = DeltaDiscoveryResponse {
+            type_url: type_url.to_owned(),
+            resources: resources.into_iter().map(resource).collect(),
+            nonce: "1".to_owned(),
+            ..Default::default()
+        };
+        self.responses.send(Ok(response)).await.unwrap();
+    }
+
+    /// Chat leads to one cluster, as version `version` of everything.
+    async fn send_mesh(&self, to: &str, version: &str) {
+        self.send(CLUSTER, vec![(to, version, cluster(to))]).await;
+        self.send(ENDPOINT, vec![(to, version, assignment(to, 9))]).await;
+        self.send(LISTENER, vec![("outbound", "1", listener())]).await;
+        self.send(ROUTE, vec![("outbound", version, routes(to))]).await;
+    }
+
+    async fn send_mark(&self, revision: u64) {
+        self.send(SNAPSHOT_MARK, vec![("snapshot", &revision.to_string(), mark(revision))]).await;
+    }
+}
+
+/// Takes what it was asked to warm, and what served at that time.
+#[derive(Clone)]
+struct Recorder {
+    handle: SnapshotHandle,
+    warmed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Warm for Recorder {
+    async fn warm(&self, cluster: &Arc<Cluster>) -> bool {
+        let served = self.handle.load().clusters.index_of(&cluster.name).is_some();
+        self.warmed.lock().unwrap().push(format!("{} served={served}", cluster.name));
+        // A dead endpoint does not hold up the swap.
+        false
+    }
+}
+
+struct Sidecar {
+    handle: SnapshotHandle,
+    warmed: Arc<Mutex<Vec<String>>>,
+    client: XdsClient,
+    drain: DrainSignal,
+}
+
+fn sidecar(address: SocketAddr, protocol: XdsProtocol, data_dir: Option<&Path>) -> Sidecar {
+    let settings = XdsSettings {
+        service: "default/front".to_owned(),
+        version: "v1".to_owned(),
+        protocol,
+        data_dir: data_dir.map(Path::to_owned),
+        mark_timeout: Duration::from_millis(100),
+        ..XdsSettings::new(format!("http://{address}"), "node-1")
+    };
+    let handle = SnapshotHandle::new();
+    let warmed = Arc::default();
+    let drain = DrainSignal::new();
+    let warm = Recorder { handle: handle.clone(), warmed: Arc::clone(&warmed) };
+    let client = spawn(settings, handle.clone(), warm, drain.clone());
+    Sidecar { handle, warmed, client, drain }
+}
+
+impl Sidecar {
+    async fn delivery(&mut self, until: impl Fn(&DeliveryState) -> bool) -> DeliveryState {
+        let changed = self.client.delivery.wait_for(until);
+        timeout(PATIENCE, changed).await.expect("the delivery state comes").unwrap().clone()
+    }
+
+    async fn swapped_to(&self, cluster: &str) {
+        let mut swaps = self.handle.swaps();
+        let serves = async {
+            while self.handle.load().clusters.index_of(cluster).is_none() {
+                swaps.changed().await.unwrap();
+            }
+        };
+        timeout(PATIENCE, serves).await.expect("the cluster serves");
+    }
+
+    async fn stop(self) {
+        self.drain.cancel();
+        timeout(PATIENCE, self.client.join).await.unwrap().unwrap();
+    }
+}
+
+async fn opened<T>(streams: &mut mpsc::Receiver<T>) -> T {
+    timeout(PATIENCE, streams.recv()).await.expect("the client opens a stream").unwrap()
+}
+
+fn revisions(state: &DeliveryState) -> (u64, u64) {
+    (state.accepted_revision.0, state.activated_revision.0)
+}
+
+#[tokio::test]
+async fn a_revision_is_warmed_swapped_in_and_told() {
+    let mut plane = control_plane().await;
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let mut stream = opened(&mut plane.delta).await;
+    let first = stream.request(CLUSTER, false).await;
+    let node = first.node.unwrap();
+    assert_eq!((node.id.as_str(), node.cluster.as_str()), ("node-1", "default/front"));
+    assert_eq!(node.user_agent_name, "segue-sidecar");
+
+    stream.send_mesh("a", "1").await;
+    assert_eq!(stream.request(ENDPOINT, false).await.resource_names_subscribe, ["a"]);
+    stream.send_mark(1).await;
+    let state = sidecar.delivery(|state| state.activated_revision == Revision(1)).await;
+    assert_eq!(revisions(&state), (1, 1));
+    let snapshot = sidecar.handle.load();
+    assert!(snapshot.routes.virtual_host("chat").is_some());
+    assert_eq!((snapshot.generation, snapshot.revision), (1, Some(Revision(1))));
+    assert_eq!(*sidecar.warmed.lock().unwrap(), ["a served=false"]);
+
+    stream.send_mesh("b", "2").await;
+    stream.send_mark(2).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(2)).await;
+    assert_eq!(*sidecar.warmed.lock().unwrap(), ["a served=false", "b served=false"]);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_both_ways_and_leaves_the_last_good_one() {
+    let mut plane = control_plane().await;
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let mut stream = opened(&mut plane.delta).await;
+    stream.send_mesh("a", "1").await;
+    stream.send_mark(1).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(1)).await;
+
+    stream.send(CLUSTER, vec![("a", "2", tls_cluster("a"))]).await;
+    stream.send_mark(2).await;
+    let nack = loop {
+        if let Some(nack) = stream.request(CLUSTER, true).await.error_detail {
+            break nack;
+        }
+    };
+    assert_eq!(nack.message, "Cluster a: transport_socket: TLS is not supported yet");
+    let told = |state: &DeliveryState| {
+        state.rejections.first().is_some_and(|it| it.revision == Some(Revision(2)))
+    };
+    let state = sidecar.delivery(told).await;
+    assert_eq!(revisions(&state), (1, 1), "not beyond the last clean revision");
+    assert_eq!(state.rejections[0].reject.field_path, "transport_socket");
+
+    stream.send(CLUSTER, vec![("a", "3", cluster("a"))]).await;
+    stream.send_mark(3).await;
+    let state = sidecar.delivery(|state| state.activated_revision == Revision(3)).await;
+    assert_eq!((revisions(&state), state.rejections.len()), ((3, 3), 0));
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_stream_changes_nothing_and_the_next_tells_what_is_here() {
+    let mut plane = control_plane().await;
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let stream = opened(&mut plane.delta).await;
+    stream.send_mesh("a", "7").await;
+    stream.send_mark(1).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(1)).await;
+    drop(stream);
+
+    let mut again = opened(&mut plane.delta).await;
+    assert!(sidecar.handle.load().routes.virtual_host("chat").is_some());
+    let versions = again.request(CLUSTER, false).await.initial_resource_versions;
+    assert_eq!(versions.get("a").map(String::as_str), Some("7"));
+    let endpoints = again.request(ENDPOINT, false).await;
+    assert_eq!(endpoints.resource_names_subscribe, ["a"]);
+    assert_eq!(endpoints.initial_resource_versions.len(), 1);
+    again.send_mesh("b", "8").await;
+    again.send_mark(2).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(2)).await;
+    assert_eq!(sidecar.client.status.borrow().streams, 2);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_sidecar_serves_from_disk_while_the_control_plane_is_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = control_plane().await;
+    let mut before = sidecar(plane.address, XdsProtocol::Delta, Some(dir.path()));
+    let stream = opened(&mut plane.delta).await;
+    stream.send_mesh("a", "1").await;
+    stream.send_mark(5).await;
+    before.delivery(|state| state.activated_revision == Revision(5)).await;
+    before.stop().await;
+    drop(stream);
+
+    // Nobody answers on this stream until the snapshot from disk serves.
+    let mut after = sidecar(plane.address, XdsProtocol::Delta, Some(dir.path()));
+    after.swapped_to("a").await;
+    let state = after.delivery(|state| state.activated_revision == Revision(5)).await;
+    assert_eq!(revisions(&state), (5, 5));
+    let mut stream = opened(&mut plane.delta).await;
+    let mark = stream.request(SNAPSHOT_MARK, false).await;
+    assert_eq!(mark.initial_resource_versions.get("snapshot").map(String::as_str), Some("5"));
+
+    stream.send_mesh("b", "2").await;
+    stream.send_mark(6).await;
+    after.delivery(|state| state.activated_revision == Revision(6)).await;
+    after.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_plane_without_marks_is_followed_all_the_same() {
+    let mut plane = control_plane().await;
+    let sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let stream = opened(&mut plane.delta).await;
+    stream.send_mesh("a", "1").await;
+    sidecar.swapped_to("a").await;
+    stream.send_mesh("b", "2").await;
+    sidecar.swapped_to("b").await;
+    assert_eq!(sidecar.handle.load().revision, None);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn state_of_the_world_comes_to_the_same() {
+    let mut plane = control_plane().await;
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Sotw, None);
+    let stream = opened(&mut plane.sotw).await;
+    for (type_url, resource) in [
+        (CLUSTER, cluster("a")),
+        (ENDPOINT, assignment("a", 9)),
+        (LISTENER, listener()),
+        (ROUTE, routes("a")),
+        (SNAPSHOT_MARK, mark(4)),
+    ] {
+        let response = DiscoveryResponse {
+            type_url: type_url.to_owned(),
+            version_info: "1".to_owned(),
+            nonce: "n".to_owned(),
+            resources: vec![resource],
+            ..Default::default()
+        };
+        stream.responses.send(Ok(response)).await.unwrap();
+    }
+    let state = sidecar.delivery(|state| state.activated_revision == Revision(4)).await;
+    assert_eq!(revisions(&state), (4, 4));
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_refused_for_its_marks_is_tried_without() {
+    let mut plane = control_plane().await;
+    let sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let first = opened(&mut plane.delta).await;
+    first.responses.send(Err(Status::invalid_argument("unknown type"))).await.unwrap();
+    let mut second = opened(&mut plane.delta).await;
+    second.send_mesh("a", "1").await;
+    sidecar.swapped_to("a").await;
+    drop(second.responses);
+    while let Ok(Some(request)) = second.requests.message().await {
+        assert_ne!(request.type_url, SNAPSHOT_MARK);
+    }
+    sidecar.stop().await;
+}
