@@ -79,8 +79,8 @@ pub(super) fn decide(
         ..pb::RouteAction::default()
     };
     match rule.filters.path_rewrite.as_ref().map(|to| path_change(to, &matched.path)) {
-        Some(PathChange::Prefix(prefix)) => action.prefix_rewrite = prefix,
-        Some(PathChange::Expression(change)) => action.regex_rewrite = Some(change),
+        Some(PathRewrite::Prefix(prefix)) => action.prefix_rewrite = prefix,
+        Some(PathRewrite::Full(path)) => action.regex_rewrite = Some(whole_path(&path)),
         None => {}
     }
     Decision { action: Action::Route(action), split }
@@ -147,12 +147,9 @@ fn redirect(to: &Redirect, matched: &Match) -> pb::RedirectAction {
         308 => RedirectResponseCode::PermanentRedirect,
         _ => RedirectResponseCode::Found,
     };
-    let path = to.path.as_ref().map(|path| match path {
-        PathRewrite::Full(path) => PathRewriteSpecifier::PathRedirect(path.clone()),
-        prefix @ PathRewrite::Prefix(_) => match path_change(prefix, &matched.path) {
-            PathChange::Prefix(prefix) => PathRewriteSpecifier::PrefixRewrite(prefix),
-            PathChange::Expression(change) => PathRewriteSpecifier::RegexRewrite(change),
-        },
+    let path = to.path.as_ref().map(|path| match path_change(path, &matched.path) {
+        PathRewrite::Full(path) => PathRewriteSpecifier::PathRedirect(path),
+        PathRewrite::Prefix(prefix) => PathRewriteSpecifier::PrefixRewrite(prefix),
     });
     pb::RedirectAction {
         host_redirect: to.host.clone().unwrap_or_default(),
@@ -164,42 +161,44 @@ fn redirect(to: &Redirect, matched: &Match) -> pb::RedirectAction {
     }
 }
 
-enum PathChange {
-    Prefix(String),
-    Expression(RegexMatchAndSubstitute),
-}
-
-fn path_change(to: &PathRewrite, matched: &PathMatch) -> PathChange {
+/// What takes the place of the path, or of the part of it that matched, letter by letter.
+fn path_change(to: &PathRewrite, matched: &PathMatch) -> PathRewrite {
     match (to, matched) {
+        // An expression has no prefix.
         (PathRewrite::Full(path), _) | (PathRewrite::Prefix(path), PathMatch::Regex(_)) => {
-            expression("^.*$", path)
+            PathRewrite::Full(path.clone())
         }
-        (PathRewrite::Prefix(path), PathMatch::Exact(_)) => PathChange::Prefix(path.clone()),
+        (PathRewrite::Prefix(path), PathMatch::Exact(_)) => PathRewrite::Prefix(path.clone()),
         (PathRewrite::Prefix(path), PathMatch::Prefix(prefix)) => {
-            let prefix = prefix.trim_end_matches('/');
             let path = path.trim_end_matches('/');
-            match (prefix, path) {
-                ("", "") => PathChange::Prefix("/".to_owned()),
-                // The slash is a part of what is replaced.
-                ("", path) => PathChange::Prefix(format!("{path}/")),
-                // `/a/b` without `/a` is `/b`, and `/a` without it is `/`.
-                (prefix, "") => expression(&format!("^{}/*", regex_quoted(prefix)), "/"),
-                (_, path) => PathChange::Prefix(path.to_owned()),
-            }
+            let everything = prefix.trim_end_matches('/').is_empty();
+            // The prefix of everything is a slash, which must come back.
+            let slash = if everything || path.is_empty() { "/" } else { "" };
+            PathRewrite::Prefix(format!("{path}{slash}"))
         }
     }
 }
 
-fn expression(pattern: &str, substitution: &str) -> PathChange {
-    PathChange::Expression(RegexMatchAndSubstitute {
-        pattern: Some(regex(pattern)),
+/// The one change of a whole path that every client knows.
+fn whole_path(path: &str) -> RegexMatchAndSubstitute {
+    RegexMatchAndSubstitute {
+        pattern: Some(regex("^/.*$")),
         // A backslash would begin a reference to a group.
-        substitution: substitution.replace('\\', "\\\\"),
-    })
+        substitution: path.replace('\\', "\\\\"),
+    }
 }
 
-fn regex_quoted(text: &str) -> String {
-    regex::escape(text)
+/// The prefix `/a` that a rule takes away, so that `/a/b` becomes `/b`. Cutting off whole segments
+/// would leave the slash before `b` and add another one.
+pub(super) fn removed_prefix<'a>(rule: &Rule, matched: &'a Match) -> Option<&'a str> {
+    let redirect = rule.filters.redirect.as_ref().map(|redirect| redirect.path.as_ref());
+    let change = redirect.unwrap_or(rule.filters.path_rewrite.as_ref())?;
+    match (change, &matched.path) {
+        (PathRewrite::Prefix(to), PathMatch::Prefix(prefix)) if to.trim_matches('/').is_empty() => {
+            Some(prefix.trim_end_matches('/')).filter(|prefix| !prefix.is_empty())
+        }
+        _ => None,
+    }
 }
 
 /// Header changes as a route holds them.

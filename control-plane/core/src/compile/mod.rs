@@ -14,3 +14,6 @@ mod split;
 pub use endpoint::ResolvedEndpoints;
 pub use node::NodeClass;
 pub use snapshot::compile;
+
+#[cfg(test)]
+mod tests;

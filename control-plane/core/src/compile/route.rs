@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use segue_shared::ids::{DEFAULT_NAMESPACE, ServiceName};
 use segue_shared::xds_names::{self, OUTBOUND_ROUTES};
 
@@ -66,7 +67,7 @@ fn routes(config: &MeshConfig, service: &Service) -> Vec<pb::Route> {
         let matched = &rule.matches;
         return matched
             .iter()
-            .map(|matched| compile_route(config, service, &SplitBy::Random, &rule, matched))
+            .flat_map(|matched| compile_match(config, service, &SplitBy::Random, &rule, matched))
             .collect();
     };
     let mut pairs: Vec<(&Rule, &Match)> = route
@@ -78,7 +79,7 @@ fn routes(config: &MeshConfig, service: &Service) -> Vec<pb::Route> {
     pairs.sort_by_cached_key(|(_, matched)| matching::precedence(matched));
     pairs
         .into_iter()
-        .map(|(rule, matched)| compile_route(config, service, &route.split_by, rule, matched))
+        .flat_map(|(rule, matched)| compile_match(config, service, &route.split_by, rule, matched))
         .collect()
 }
 
@@ -104,6 +105,28 @@ fn default_rule(service: &Service) -> Rule {
         try_timeout: None,
         retry: None,
     }
+}
+
+/// One route, or two where a prefix is taken away: the prefix itself, and what lies below it.
+fn compile_match(
+    config: &MeshConfig,
+    service: &Service,
+    split_by: &SplitBy,
+    rule: &Rule,
+    matched: &Match,
+) -> Vec<pb::Route> {
+    let route = compile_route(config, service, split_by, rule, matched);
+    let Some(prefix) = forward::removed_prefix(rule, matched) else { return vec![route] };
+    let paths =
+        [PathSpecifier::Path(prefix.to_owned()), PathSpecifier::Prefix(format!("{prefix}/"))];
+    let at = |path| {
+        let mut route = route.clone();
+        if let Some(matched) = &mut route.r#match {
+            matched.path_specifier = Some(path);
+        }
+        route
+    };
+    paths.into_iter().map(at).collect()
 }
 
 fn compile_route(

@@ -22,17 +22,18 @@ pub(super) enum Stage {
     Others,
     /// Nothing further while the client owes an answer to one of these types.
     Await(&'static [&'static str]),
+    /// Nothing further while the client has not asked for the endpoints of its clusters.
+    AwaitEndpoints,
     /// Nothing is taken away from a client that has not yet asked for routes.
     AwaitRoutes,
 }
 
 /// Clusters and endpoints, listeners and routes, then what routes no longer name, then the mark.
-/// Clients subscribe to the endpoints of a new cluster before they ACK the cluster, so that the
-/// wait before the routes covers both.
 pub(super) const STAGES: &[Stage] = &[
     Stage::Send(CLUSTER, Part::Make),
     Stage::Send(ENDPOINT, Part::Make),
     Stage::Await(&[CLUSTER, ENDPOINT]),
+    Stage::AwaitEndpoints,
     Stage::Send(LISTENER, Part::Whole),
     Stage::Send(ROUTE, Part::Whole),
     Stage::Others,

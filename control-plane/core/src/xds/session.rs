@@ -82,8 +82,12 @@ pub struct Session<V> {
     next: Option<Arc<XdsSnapshot>>,
     nonces: u64,
     accepted: Revision,
-    /// Whether the client has taken too long to ask for routes.
-    routes_given_up: bool,
+    /// Whether the client has taken too long to ask, in this pass.
+    given_up: bool,
+    /// Whether the client has clusters whose endpoints it has not asked for.
+    endpoints_missing: bool,
+    /// Whether that may have changed; spares looking at every cluster.
+    look_at_endpoints: bool,
     variant: std::marker::PhantomData<V>,
 }
 
@@ -95,7 +99,9 @@ impl<V: Variant> Session<V> {
             next: None,
             nonces: 0,
             accepted: Revision::NONE,
-            routes_given_up: false,
+            given_up: false,
+            endpoints_missing: false,
+            look_at_endpoints: true,
             variant: std::marker::PhantomData,
         }
     }
@@ -111,12 +117,14 @@ impl<V: Variant> Session<V> {
             return Err(Malformed::TooManyTypes);
         }
         let subscription = self.subscriptions.entry(type_url.to_owned()).or_default();
+        let about_endpoints = [type_urls::CLUSTER, type_urls::ENDPOINT].contains(&type_url);
         let (nonce, error) = V::answer_of(&request);
         subscription.answered(nonce, error);
         V::subscribe(subscription, request, first);
         if subscription.names.len() > MAX_NAMES {
             return Err(Malformed::TooManyNames);
         }
+        self.look_at_endpoints |= about_endpoints;
         if first && self.subscriptions.contains_key(type_urls::ENDPOINT) {
             // Clusters may have been sent anew before their endpoints were asked for.
             let clusters = self.subscriptions.get(type_urls::CLUSTER);
@@ -143,22 +151,26 @@ impl<V: Variant> Session<V> {
             }
             self.note_accepted();
             self.target = self.next.take()?;
+            self.given_up = false;
+            self.look_at_endpoints = true;
             for subscription in self.subscriptions.values_mut() {
                 subscription.look_again();
             }
         }
     }
 
-    /// Whether something of the client is waited for: an ACK, a NACK, or its first word about
-    /// routes.
+    /// Whether something of the client is waited for: an ACK, a NACK, or a request that must
+    /// follow.
     pub fn is_waiting(&self) -> bool {
-        self.subscriptions.values().any(Subscription::awaits) || self.awaits_routes()
+        self.subscriptions.values().any(Subscription::awaits)
+            || self.awaits_routes()
+            || self.endpoints_missing && !self.given_up
     }
 
     /// Goes on without what is waited for.
     pub fn stop_waiting(&mut self) {
         self.subscriptions.values_mut().for_each(Subscription::stop_waiting);
-        self.routes_given_up = true;
+        self.given_up = true;
     }
 
     /// The newest revision of which the client ACKed all that it was sent.
@@ -177,8 +189,9 @@ impl<V: Variant> Session<V> {
                 Stage::Send(type_url, part) => self.send(type_url, part),
                 Stage::Others => self.send_others(),
                 Stage::Await(types) if types.iter().any(|url| self.awaits(url)) => return None,
+                Stage::AwaitEndpoints if self.awaits_endpoints() => return None,
                 Stage::AwaitRoutes if self.awaits_routes() => return None,
-                Stage::Await(_) | Stage::AwaitRoutes => None,
+                Stage::Await(_) | Stage::AwaitEndpoints | Stage::AwaitRoutes => None,
             };
             if response.is_some() {
                 return response;
@@ -191,18 +204,44 @@ impl<V: Variant> Session<V> {
         self.subscriptions.get(type_url).is_some_and(Subscription::awaits)
     }
 
-    /// A client that connects again asks for clusters first. Those that are gone may be in the
-    /// routes that it still runs on, and are not taken away before it has asked for routes too.
+    /// Clients ask for endpoints when they have learnt of a cluster, some of them only after its
+    /// ACK. Until then a route to the cluster would lead nowhere.
+    fn awaits_endpoints(&mut self) -> bool {
+        if self.look_at_endpoints {
+            self.endpoints_missing = self.lacks_endpoints();
+            self.look_at_endpoints = self.endpoints_missing;
+        }
+        self.endpoints_missing && !self.given_up
+    }
+
+    fn lacks_endpoints(&self) -> bool {
+        let Some(clusters) = self.subscriptions.get(type_urls::CLUSTER) else { return false };
+        let asked = self.subscriptions.get(type_urls::ENDPOINT);
+        let of_target = |type_url, name| {
+            self.target.of_type(type_url).is_some_and(|all| all.contains_key(name))
+        };
+        clusters.held.keys().any(|name| {
+            !asked.is_some_and(|endpoints| endpoints.covers(name))
+                && of_target(type_urls::CLUSTER, name)
+                && of_target(type_urls::ENDPOINT, name)
+                && !clusters.refuses(name)
+        })
+    }
+
+    /// A client that connects (again) asks for clusters first. Those that are gone may be in the
+    /// routes that it still runs on, and are not taken away before it has asked for routes too;
+    /// nor is a snapshot marked as complete before that.
     fn awaits_routes(&self) -> bool {
         let known = |url| self.subscriptions.contains_key(url);
-        if self.routes_given_up || known(type_urls::LISTENER) && known(type_urls::ROUTE) {
+        if self.given_up || known(type_urls::LISTENER) && known(type_urls::ROUTE) {
             return false;
         }
-        [type_urls::CLUSTER, type_urls::ENDPOINT].into_iter().any(|type_url| {
+        let gone = |type_url| {
             let resources = self.target.of_type(type_url);
             let gone = |name: &String| !resources.is_some_and(|all| all.contains_key(name));
             self.subscriptions.get(type_url).is_some_and(|has| has.held.keys().any(gone))
-        })
+        };
+        known(type_urls::SNAPSHOT_MARK) || gone(type_urls::CLUSTER) || gone(type_urls::ENDPOINT)
     }
 
     /// Types of which we have nothing: clients are told so as their variant can.
@@ -238,6 +277,7 @@ impl<V: Variant> Session<V> {
             overdue: false,
         });
         if let Some(clusters) = renewed {
+            self.look_at_endpoints = true;
             self.renew_endpoints(clusters);
         }
         Some(response)

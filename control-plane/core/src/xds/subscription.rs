@@ -8,6 +8,9 @@ use segue_shared::ids::Revision;
 use super::order::Part;
 use crate::snapshot::EncodedResource;
 
+/// Most responses without an answer that are remembered.
+const MAX_IN_FLIGHT: usize = 8;
+
 /// The `*` of a subscription.
 pub(super) const WILDCARD: &str = "*";
 
@@ -26,7 +29,8 @@ pub struct Subscription {
     pub(super) answer_due: bool,
     /// Nonce of the last response.
     pub(super) last_nonce: Option<String>,
-    in_flight: Option<InFlight>,
+    /// The oldest first. More than one only where an earlier one is overdue.
+    in_flight: Vec<InFlight>,
     refused: BTreeMap<String, Refusal>,
     /// Whether there may be something to make and to break; spares looking at every resource.
     look: Look,
@@ -114,7 +118,10 @@ impl Subscription {
     /// A response went out.
     pub(super) fn sent(&mut self, response: InFlight) {
         self.last_nonce = Some(response.nonce.clone());
-        self.in_flight = Some(response);
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
+            self.in_flight.remove(0);
+        }
+        self.in_flight.push(response);
     }
 
     /// Names of what went out on this stream.
@@ -123,10 +130,11 @@ impl Subscription {
         sent.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Takes the client's answer to the response with this nonce. An answer to an older one says
-    /// nothing any more.
+    /// Takes the client's answer to the response with this nonce, and with it to those before,
+    /// because clients answer in order.
     pub(super) fn answered(&mut self, nonce: &str, error: Option<&str>) {
-        let Some(response) = self.in_flight.take_if(|response| response.nonce == nonce) else {
+        let at = self.in_flight.iter().position(|response| response.nonce == nonce);
+        let Some(response) = at.and_then(|at| self.in_flight.drain(..=at).next_back()) else {
             return;
         };
         match error {
@@ -158,19 +166,24 @@ impl Subscription {
 
     /// Whether the client owes an answer that is still worth waiting for.
     pub(super) fn awaits(&self) -> bool {
-        self.in_flight.as_ref().is_some_and(|response| !response.overdue)
+        self.in_flight.iter().any(|response| !response.overdue)
     }
 
     /// What is in flight is no longer waited for.
     pub(super) fn stop_waiting(&mut self) {
-        if let Some(response) = &mut self.in_flight {
+        for response in &mut self.in_flight {
             response.overdue = true;
         }
     }
 
     /// Whether the client ACKed everything that it was sent.
     pub(super) fn accepted(&self) -> bool {
-        self.in_flight.is_none() && self.refused.is_empty()
+        self.in_flight.is_empty() && self.refused.is_empty()
+    }
+
+    /// Whether the client refuses this one now.
+    pub(super) fn refuses(&self, name: &str) -> bool {
+        self.refused.contains_key(name)
     }
 
     /// What the client refuses now.

@@ -37,7 +37,7 @@ fn a_first_wildcard_is_answered_even_with_nothing() {
 
 #[test]
 fn only_clusters_and_listeners_have_an_unwritten_wildcard() {
-    let all = [(CLUSTER, "a", "1"), (ENDPOINT, "a", "1"), (LISTENER, "l", "1"), (ROUTE, "r", "1")];
+    let all = [(CLUSTER, "a", "1"), (ENDPOINT, "e", "1"), (LISTENER, "l", "1"), (ROUTE, "r", "1")];
     let mut session = session(&all);
     assert_eq!(tell(&mut session, want(CLUSTER, &[], &[])), ["+a=1"]);
     assert_eq!(tell(&mut session, want(LISTENER, &[], &[])), ["+l=1"]);
@@ -212,6 +212,18 @@ fn routes_wait_for_the_ack_of_clusters_but_not_for_ever() {
     assert_eq!(session.accepted(), Revision::NONE);
     session.receive(ack(&clusters)).unwrap();
     assert_eq!(session.respond(), None);
+}
+
+#[test]
+fn routes_wait_until_the_endpoints_of_a_new_cluster_are_asked_for() {
+    let mut session = session(&[(CLUSTER, "a", "1"), (ENDPOINT, "a", "1"), (ROUTE, "r", "a")]);
+    session.receive(want(ROUTE, &["r"], &[])).unwrap();
+    assert_eq!(tell(&mut session, want(LISTENER, &[], &[])), ["", "+r=a"], "no clusters, no wait");
+    session.offer(snapshot(2, &[(CLUSTER, "a", "2"), (ENDPOINT, "a", "1"), (ROUTE, "r", "a+")]));
+    assert_eq!(tell(&mut session, want(CLUSTER, &[], &[])), ["+a=1"]);
+    assert!(session.is_waiting());
+    let order = ["+a=1", "+a=2", "+a=1", "+r=a+"];
+    assert_eq!(tell(&mut session, want(ENDPOINT, &["a"], &[])), order);
 }
 
 #[test]

@@ -101,9 +101,13 @@ impl Speech for Delta {
         let before: BTreeSet<String> = client.names(ENDPOINT).into_iter().collect();
         let new = response.resources.iter().map(|one| text(one.resource.as_ref().unwrap()));
         let refused = client.apply(type_url, new.collect(), &response.removed_resources);
-        let mut requests = Vec::new();
+        let mut requests = vec![match refused.first() {
+            Some(_) => nack(&response, &format!("refused: {}", refused.join(", "))),
+            None => ack(&response),
+        }];
         let after: BTreeSet<String> = client.names(ENDPOINT).into_iter().collect();
         if before != after {
+            // After the ACK, as our sidecars do; Envoy does it before.
             requests.push(DeltaDiscoveryRequest {
                 type_url: ENDPOINT.to_owned(),
                 resource_names_subscribe: after.difference(&before).cloned().collect(),
@@ -111,10 +115,6 @@ impl Speech for Delta {
                 ..DeltaDiscoveryRequest::default()
             });
         }
-        requests.push(match refused.first() {
-            Some(_) => nack(&response, &format!("refused: {}", refused.join(", "))),
-            None => ack(&response),
-        });
         requests
     }
 }
@@ -223,7 +223,7 @@ fn run<V: Speech>(steps: Vec<Step>, last: &World, never_void: bool) -> Result<()
     let mut up: VecDeque<V::Request> = TYPES.map(|url| V::hello(&client, url)).into();
     let mut down: VecDeque<V::Response> = VecDeque::new();
     let end = [Step::Change(last.clone())];
-    let settle = std::iter::repeat_n([Step::ToServer, Step::ToClient], 400).flatten();
+    let settle = std::iter::repeat_n([Step::ToServer, Step::ToClient], 150).flatten();
     for step in steps.into_iter().chain(end).chain(settle) {
         match step {
             Step::Change(world) => {

@@ -1,0 +1,177 @@
+use std::time::Duration;
+
+use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+
+use super::mesh::{at, chat, matched, mesh, prefix, routed, rule, service};
+use super::readable::of_type;
+use crate::compile::{NodeClass, ResolvedEndpoints, compile};
+use crate::config::mesh::{
+    Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Protocol, Redirect, Retry,
+    Rule, SplitBy, TrafficPolicy, ValueMatch,
+};
+use crate::snapshot::XdsSnapshot;
+
+fn compiled(config: &MeshConfig) -> XdsSnapshot {
+    compile(config, &ResolvedEndpoints::default(), &NodeClass::Sidecar)
+}
+
+#[test]
+fn the_listener_of_an_envoy() {
+    let class = NodeClass::Envoy { outbound_address: at(7000) };
+    let snapshot = compile(&chat(), &ResolvedEndpoints::default(), &class);
+    insta::assert_snapshot!(of_type(&snapshot, LISTENER));
+}
+
+#[test]
+fn services_without_routes() {
+    let mut shop = service("shop/cart", Protocol::Http2, &[("v1", &[])]);
+    shop.hosts = vec!["Cart.Example.com".to_owned()];
+    let tcp = service("database", Protocol::Tcp, &[("v1", &[5432])]);
+    let mut config = chat();
+    config.services.extend(mesh([shop, tcp]).services);
+    let snapshot = compiled(&config);
+    insta::assert_snapshot!(of_type(&snapshot, ROUTE));
+    insta::assert_snapshot!("services_without_routes_clusters", of_type(&snapshot, CLUSTER));
+    insta::assert_snapshot!("services_without_routes_mark", of_type(&snapshot, SNAPSHOT_MARK));
+}
+
+#[test]
+fn endpoints_written_and_discovered() {
+    let mut config = chat();
+    let chat = config.services.values_mut().next().unwrap();
+    chat.versions[1].dns = Some(("chat.internal".to_owned(), 80));
+    let discovered = vec![at(9300), at(9101), at(9200)];
+    let resolved =
+        [("default/chat/v1".to_owned(), vec![at(1)]), ("default/chat/v2".to_owned(), discovered)];
+    let resolved = ResolvedEndpoints(resolved.into());
+    let snapshot = compile(&config, &resolved, &NodeClass::Sidecar);
+    insta::assert_snapshot!(of_type(&snapshot, ENDPOINT));
+}
+
+#[test]
+fn a_weighted_split_by_header() {
+    let rules = vec![rule(prefix("/"), &[("v2", 5), ("v1", 95)])];
+    let by = SplitBy::Header("X-User-Id".to_owned());
+    insta::assert_snapshot!(of_type(&compiled(&routed(chat(), "chat", by, rules)), ROUTE));
+}
+
+#[test]
+fn everything_that_a_rule_can_say() {
+    let mut wide = rule(prefix("/api/"), &[("v1", 1)]);
+    wide.name = "wide".to_owned();
+    wide.matches[0].headers = vec![
+        ("X-Team".to_owned(), ValueMatch::Exact("a".to_owned())),
+        ("x-zone".to_owned(), ValueMatch::Regex("eu-.*".to_owned())),
+    ];
+    wide.matches[0].query = vec![("v".to_owned(), ValueMatch::Exact("2".to_owned()))];
+    wide.matches[0].method = Some("POST".to_owned());
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let edits = HeaderEdits {
+        set: pairs(&[("X-Set", "100%")]),
+        add: pairs(&[("x-add", "")]),
+        remove: vec!["X-Gone".to_owned()],
+    };
+    wide.filters = Filters {
+        request_headers: edits.clone(),
+        response_headers: edits,
+        mirror: Some(Mirror {
+            service: "chat".parse().unwrap(),
+            version: "v2".parse().unwrap(),
+            share: 250,
+        }),
+        redirect: None,
+        host_rewrite: Some("chat.internal".to_owned()),
+        path_rewrite: Some(PathRewrite::Prefix("/v2".to_owned())),
+    };
+    wide.timeout = None;
+    wide.try_timeout = Some(Duration::from_millis(1500));
+    wide.retry =
+        Some(Retry { statuses: vec![502, 503], attempts: 3, backoff: Duration::from_millis(25) });
+    let mut moved = rule(PathMatch::Exact("/old".to_owned()), &[]);
+    moved.filters.redirect = Some(Redirect {
+        status: 308,
+        scheme: Some("https".to_owned()),
+        host: Some("new.example".to_owned()),
+        port: Some(8443),
+        path: Some(PathRewrite::Full("/new".to_owned())),
+    });
+    let nowhere = rule(prefix("/off"), &[("v1", 0), ("v2", 0)]);
+    let config = routed(chat(), "chat", SplitBy::Random, vec![wide, moved, nowhere]);
+    insta::assert_snapshot!(of_type(&compiled(&config), ROUTE));
+}
+
+#[test]
+fn rewrites_of_paths() {
+    let rewritten = |path: PathMatch, to: PathRewrite| -> Rule {
+        let mut rule = rule(path, &[("v1", 1)]);
+        rule.filters.path_rewrite = Some(to);
+        rule
+    };
+    let to = |path: &str| PathRewrite::Prefix(path.to_owned());
+    let rules = vec![
+        rewritten(prefix("/a.b"), to("/")),
+        rewritten(prefix("/a"), to("/c/")),
+        rewritten(prefix("/"), to("/all")),
+        rewritten(prefix("/full"), PathRewrite::Full("/one\\1".to_owned())),
+        rewritten(PathMatch::Exact("/e".to_owned()), to("/f")),
+    ];
+    let config = routed(chat(), "chat", SplitBy::Random, rules);
+    let text: String = super::readable::routes_of(&compiled(&config), "default/chat")
+        .into_iter()
+        .map(|route| {
+            use envoy_types::pb::envoy::config::route::v3::route::Action;
+            let Some(Action::Route(action)) = route.action else { unreachable!() };
+            let expression = action.regex_rewrite.map(|rewrite| {
+                format!("{} -> {}", rewrite.pattern.unwrap().regex, rewrite.substitution)
+            });
+            let path = route.r#match.unwrap().path_specifier.unwrap();
+            format!("{path:?}: {:?} {expression:?}\n", action.prefix_rewrite)
+        })
+        .collect();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn caps_and_times_of_a_cluster() {
+    let mut config = chat();
+    let policy = TrafficPolicy {
+        connect_timeout: Some(Duration::from_millis(250)),
+        max_connections: Some(10),
+        max_pending_requests: Some(20),
+        max_requests: None,
+        idle_timeout: Some(Duration::from_secs(90)),
+    };
+    config.traffic.insert("chat".parse().unwrap(), policy);
+    insta::assert_snapshot!(of_type(&compiled(&config), CLUSTER));
+}
+
+#[test]
+fn a_match_of_everything_is_the_last() {
+    let mut with_header = matched(prefix("/a"));
+    with_header.headers = vec![("x".to_owned(), ValueMatch::Exact("1".to_owned()))];
+    let mut with_method = matched(prefix("/a"));
+    with_method.method = Some("GET".to_owned());
+    let mut all = rule(prefix("/"), &[("v1", 1)]);
+    all.matches = vec![
+        matched(prefix("/")),
+        matched(PathMatch::Regex("/a/[0-9]+".to_owned())),
+        matched(prefix("/a")),
+        with_header,
+        with_method,
+        matched(prefix("/a/longer")),
+        matched(PathMatch::Exact("/".to_owned())),
+    ];
+    let config = routed(chat(), "chat", SplitBy::Random, vec![all]);
+    let order: String = super::readable::routes_of(&compiled(&config), "default/chat")
+        .into_iter()
+        .map(|route| {
+            let matched = route.r#match.unwrap();
+            let headers: Vec<String> =
+                matched.headers.into_iter().map(|header| header.name).collect();
+            format!("{:?} {headers:?}\n", matched.path_specifier.unwrap())
+        })
+        .collect();
+    insta::assert_snapshot!(order);
+}

@@ -1,0 +1,153 @@
+use std::collections::BTreeSet;
+
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use proptest::prelude::*;
+use segue_shared::ids::Revision;
+use segue_shared::xds_names::type_urls::{ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+
+use super::mesh::{at, chat, mesh, prefix, routed, rule, service};
+use super::readable::{routes_of, split_of};
+use crate::compile::{NodeClass, ResolvedEndpoints, compile};
+use crate::config::mesh::{MeshConfig, Protocol, SplitBy};
+use crate::snapshot::XdsSnapshot;
+
+fn compiled(config: &MeshConfig) -> XdsSnapshot {
+    compile(config, &ResolvedEndpoints::default(), &NodeClass::Sidecar)
+}
+
+/// `type name` of what differs.
+fn changed(before: &XdsSnapshot, after: &XdsSnapshot) -> BTreeSet<(&'static str, String)> {
+    let all = |snapshot: &XdsSnapshot| -> BTreeSet<(&'static str, String, String)> {
+        let types = snapshot.resources.iter();
+        types
+            .flat_map(|(url, resources)| {
+                resources.values().map(|one| (*url, one.name.clone(), one.version.clone()))
+            })
+            .collect()
+    };
+    let (before, after) = (all(before), all(after));
+    before.symmetric_difference(&after).map(|(url, name, _)| (*url, name.clone())).collect()
+}
+
+fn two_services() -> MeshConfig {
+    let other = service("other", Protocol::Grpc, &[("v1", &[9500])]);
+    let mut config = chat();
+    config.services.extend(mesh([other]).services);
+    routed(config, "chat", SplitBy::Random, vec![rule(prefix("/"), &[("v1", 95), ("v2", 5)])])
+}
+
+#[test]
+fn equal_input_gives_equal_bytes() {
+    let (first, second) = (compiled(&two_services()), compiled(&two_services()));
+    assert_eq!(first.resources, second.resources);
+    assert_eq!(first.digest, second.digest);
+}
+
+#[test]
+fn a_new_revision_alone_changes_only_the_mark() {
+    let before = two_services();
+    let after = MeshConfig { revision: Revision(8), ..before.clone() };
+    let mark = (SNAPSHOT_MARK, "snapshot".to_owned());
+    assert_eq!(changed(&compiled(&before), &compiled(&after)), BTreeSet::from([mark]));
+}
+
+#[test]
+fn changed_endpoints_change_only_their_assignment() {
+    let before = two_services();
+    let mut after = before.clone();
+    after.services.values_mut().next().unwrap().versions[1].endpoints.push(at(9999));
+    let expected = [(ENDPOINT, "default/chat/v2"), (SNAPSHOT_MARK, "snapshot")]
+        .map(|(url, name)| (url, name.to_owned()));
+    assert_eq!(changed(&compiled(&before), &compiled(&after)), expected.into());
+}
+
+#[test]
+fn discovered_addresses_in_another_order_are_no_change() {
+    let mut config = chat();
+    config.services.values_mut().next().unwrap().versions[0].dns = Some(("a".to_owned(), 1));
+    let resolved = |addresses: [u16; 3]| {
+        let addresses = addresses.map(at).to_vec();
+        let resolved = ResolvedEndpoints([("default/chat/v1".to_owned(), addresses)].into());
+        compile(&config, &resolved, &NodeClass::Sidecar)
+    };
+    assert!(changed(&resolved([1, 2, 3]), &resolved([3, 1, 2])).is_empty());
+}
+
+#[test]
+fn unchanged_resources_stay_the_same_allocation() {
+    let before = compiled(&two_services());
+    let after = compiled(&two_services()).sharing(&before);
+    for (type_url, resources) in &before.resources {
+        for (name, resource) in resources {
+            assert!(std::sync::Arc::ptr_eq(resource, &after.resources[type_url][name]));
+        }
+    }
+}
+
+#[test]
+fn classes_differ_only_in_their_listener() {
+    let config = two_services();
+    let class = NodeClass::Envoy { outbound_address: at(7000) };
+    let envoy = compile(&config, &ResolvedEndpoints::default(), &class);
+    let types: BTreeSet<&str> =
+        changed(&compiled(&config), &envoy).into_iter().map(|(url, _)| url).collect();
+    assert_eq!(types, BTreeSet::from([LISTENER, SNAPSHOT_MARK]));
+}
+
+#[test]
+fn two_services_with_one_host_leave_it_to_the_first() {
+    let mut config = two_services();
+    for service in config.services.values_mut() {
+        service.hosts = vec!["shared.example".to_owned()];
+    }
+    let text = super::readable::of_type(&compiled(&config), ROUTE);
+    assert_eq!(text.matches("shared.example").count(), 1, "{text}");
+}
+
+/// `(cluster, buckets)` of the one route of chat, as Envoy and as our sidecars see it.
+fn split(config: &MeshConfig) -> Vec<(String, u32)> {
+    let route = routes_of(&compiled(config), "default/chat").remove(0);
+    let split = split_of(&route);
+    let Some(Action::Route(action)) = route.action else { panic!("no route action") };
+    match action.cluster_specifier.unwrap() {
+        ClusterSpecifier::Cluster(cluster) => {
+            assert_eq!(split, None);
+            vec![(cluster, 10_000)]
+        }
+        ClusterSpecifier::WeightedClusters(weighted) => {
+            let ours = split.unwrap().ranges.into_iter().map(|one| (one.cluster, one.buckets));
+            let clusters = weighted.clusters.into_iter();
+            let theirs: Vec<_> =
+                clusters.map(|one| (one.name, one.weight.unwrap().value)).collect();
+            assert_eq!(theirs, ours.collect::<Vec<_>>());
+            theirs
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn of_weights(written: &[(&str, u32)]) -> Vec<(String, u32)> {
+    let versions: &[(&str, &[u16])] = &[("v1", &[1]), ("v2", &[2]), ("v3", &[3])];
+    let config = mesh([service("chat", Protocol::Http, versions)]);
+    split(&routed(config, "chat", SplitBy::Random, vec![rule(prefix("/"), written)]))
+}
+
+proptest! {
+    /// Whatever is written in whatever order: the oldest first, 10,000 in all, nothing empty.
+    #[test]
+    fn splits_are_ordered_whole_and_without_zeros(
+        weights in prop::collection::vec(0u32..=10_000, 3), turn in 0usize..3,
+    ) {
+        prop_assume!(weights.iter().any(|&weight| weight > 0));
+        let labels = ["v1", "v2", "v3"];
+        let mut written: Vec<_> = labels.into_iter().zip(weights).collect();
+        let expected = of_weights(&written);
+        written.rotate_left(turn);
+        let split = of_weights(&written);
+        prop_assert_eq!(&split, &expected);
+        prop_assert!(split.is_sorted());
+        prop_assert!(split.iter().all(|(_, buckets)| *buckets > 0));
+        prop_assert_eq!(split.iter().map(|(_, buckets)| buckets).sum::<u32>(), 10_000);
+    }
+}

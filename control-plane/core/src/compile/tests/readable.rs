@@ -1,0 +1,119 @@
+//! Resources as text for golden files: what is unset is left out, what is packed is unpacked.
+
+use std::fmt::{Debug, Write as _};
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::config::route::v3::{FilterConfig, Route, RouteConfiguration};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
+use segue_proto::extension::v1::{SnapshotMark, Split};
+use segue_shared::xds_names::{short_type, type_urls};
+
+use crate::snapshot::XdsSnapshot;
+
+/// All resources of a type.
+pub fn of_type(snapshot: &XdsSnapshot, type_url: &str) -> String {
+    let mut text = String::new();
+    for (name, resource) in snapshot.of_type(type_url).unwrap() {
+        let _ = writeln!(text, "=== {} {name}", short_type(type_url));
+        let value = &resource.body;
+        text += &match type_url {
+            type_urls::LISTENER => listener(&decode(value)),
+            type_urls::ROUTE => routes(&decode(value)),
+            type_urls::CLUSTER => cluster(&decode(value)),
+            type_urls::ENDPOINT => plain(&decode::<ClusterLoadAssignment>(value)),
+            _ => plain(&decode::<SnapshotMark>(value)),
+        };
+    }
+    text
+}
+
+/// The routes of a snapshot's virtual host.
+pub fn routes_of(snapshot: &XdsSnapshot, host: &str) -> Vec<Route> {
+    let resource = &snapshot.of_type(type_urls::ROUTE).unwrap()["outbound"];
+    let routes: RouteConfiguration = decode(&resource.body);
+    routes.virtual_hosts.into_iter().find(|found| found.name == host).unwrap().routes
+}
+
+/// The split of a route, where it has one.
+pub fn split_of(route: &Route) -> Option<Split> {
+    let config: FilterConfig = decode(route.typed_per_filter_config.get("segue.split")?);
+    assert!(config.is_optional, "others must be able to skip it");
+    Some(decode(&config.config.unwrap()))
+}
+
+pub fn decode<M: Message + Default>(any: &Any) -> M {
+    M::decode(any.value.as_slice()).unwrap()
+}
+
+fn listener(listener: &Listener) -> String {
+    let mut text = plain(listener);
+    for filter in listener.filter_chains.iter().flat_map(|chain| &chain.filters) {
+        if let Some(ConfigType::TypedConfig(config)) = &filter.config_type {
+            text += &plain(&decode::<HttpConnectionManager>(config));
+        }
+    }
+    text
+}
+
+fn cluster(cluster: &Cluster) -> String {
+    let mut text = plain(cluster);
+    for options in cluster.typed_extension_protocol_options.values() {
+        text += &plain(&decode::<HttpProtocolOptions>(options));
+    }
+    text
+}
+
+fn routes(routes: &RouteConfiguration) -> String {
+    let mut text = String::new();
+    for host in &routes.virtual_hosts {
+        let _ = writeln!(text, "--- {} at {}", host.name, host.domains.join(", "));
+        for route in &host.routes {
+            text += &plain(route);
+            if let Some(split) = split_of(route) {
+                text += &plain(&split);
+            }
+        }
+    }
+    let rest = RouteConfiguration { virtual_hosts: Vec::new(), ..routes.clone() };
+    text + &plain(&rest)
+}
+
+/// The debug form without what is unset, without `Some`, and without packed bytes.
+fn plain(message: &impl Debug) -> String {
+    let debug = format!("{message:#?}");
+    let mut text = String::new();
+    let mut lines = debug.lines().map(str::trim);
+    let unset = [": None,", ": [],", ": \"\",", ": 0,", ": false,", ": {},"];
+    let (mut depth, mut begun) = (0, String::new());
+    while let Some(line) = lines.next() {
+        if line.starts_with(')') || unset.iter().any(|unset| line.ends_with(unset)) {
+            continue;
+        }
+        if line == "value: [" {
+            // Bytes of an `Any`; they are unpacked elsewhere.
+            lines.by_ref().find(|line| *line == "],");
+            continue;
+        }
+        // What is in parentheses goes on in the next line.
+        if let Some(outer) = line.strip_suffix('(') {
+            begun += &format!("{} ", outer.trim_end_matches("Some").trim_end());
+            continue;
+        }
+        if line.starts_with(['}', ']']) {
+            depth -= 1;
+        }
+        let line = line.trim_end_matches(',');
+        let _ = writeln!(text, "{:1$}{begun}{line}", "", 2 * depth);
+        begun.clear();
+        if line.ends_with(['{', '[']) {
+            depth += 1;
+        }
+    }
+    text
+}
