@@ -2,10 +2,13 @@
 //! `http` → `upstream`, a change goes `xds` → `activate` → the next request.
 
 pub mod activate;
+pub mod admin;
+pub mod assembly;
 pub mod deadline;
 pub mod http;
 pub mod listener;
 pub mod outcome;
+pub mod report;
 pub mod settings;
 pub mod snapshot_file;
 pub mod snapshot_handle;

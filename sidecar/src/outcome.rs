@@ -27,6 +27,8 @@ pub const OTHER: &str = "other";
 /// Counters of all clusters that were ever called; they outlive snapshots.
 pub struct Counters {
     workers: usize,
+    /// Requests answered by the sidecar itself, by reason.
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
     clusters: Mutex<BTreeMap<Arc<str>, Arc<ClusterCounters>>>,
 }
 
@@ -91,7 +93,7 @@ fn add(counter: &AtomicU64, by: u64) {
 impl Counters {
     /// Counters for so many workers.
     pub fn new(workers: usize) -> Self {
-        Self { workers, clusters: Mutex::default() }
+        Self { workers, refusals: Mutex::default(), clusters: Mutex::default() }
     }
 
     /// The counters of a cluster, made at the first call.
@@ -111,6 +113,17 @@ impl Counters {
         Arc::clone(counters)
     }
 
+    /// Counts a request that the sidecar answered itself.
+    pub fn refused(&self, reason: &'static str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusals.entry(reason).or_default() += 1;
+    }
+
+    /// Requests that the sidecar answered itself, by reason.
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// All clusters by name.
     pub fn all(&self) -> Vec<Arc<ClusterCounters>> {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,8 +137,7 @@ impl ClusterCounters {
         &self.slots[worker % self.slots.len()]
     }
 
-    /// Whether one more request stays below `most`. Exact where one worker has the traffic;
-    /// several workers that race may exceed it by their number.
+    /// Whether one more request stays below `most`. Large caps may be exceeded by an eighth.
     pub fn admits_request(&self, worker: usize, most: u32) -> bool {
         self.admits(worker, most, |slot| &slot.in_flight)
     }
@@ -135,11 +147,11 @@ impl ClusterCounters {
         self.admits(worker, most, |slot| &slot.connections)
     }
 
-    /// Other workers' slots are read only where the own share is used up.
+    /// Other workers' slots are read only where an eighth of the own share is used up.
     fn admits(&self, worker: usize, most: u32, of: impl Fn(&Slot) -> &AtomicU64) -> bool {
         let most = u64::from(most);
         let own = of(self.slot(worker)).load(Relaxed);
-        (own + 1) * self.slots.len() as u64 <= most
+        (own + 1) * self.slots.len() as u64 * 8 <= most
             || self.slots.iter().map(|slot| of(slot).load(Relaxed)).sum::<u64>() < most
     }
 

@@ -12,7 +12,8 @@ use segue_shared::ids::{ServiceName, VersionLabel};
 /// Every setting is taken from the settings file, then the environment, then the flag; the last one
 /// found counts.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "segue-sidecar", version)]
+// `--version` is the version of the service, not of this program.
+#[command(name = "segue-sidecar", disable_version_flag = true)]
 pub struct Settings {
     /// Service that the sidecar stands next to: `name` or `namespace/name`
     #[arg(long, env = "SEGUE_SERVICE", value_name = "NAME")]
@@ -107,6 +108,15 @@ pub enum XdsProtocol {
     Delta,
     /// State of the world.
     Sotw,
+}
+
+impl From<XdsProtocol> for crate::xds::XdsProtocol {
+    fn from(protocol: XdsProtocol) -> Self {
+        match protocol {
+            XdsProtocol::Delta => Self::Delta,
+            XdsProtocol::Sotw => Self::Sotw,
+        }
+    }
 }
 
 impl Settings {

@@ -33,6 +33,8 @@ pub struct Worker {
     pub watches: ConnectionWatches,
     /// Connections to upstreams.
     pub upstreams: Upstreams,
+    /// Counters, shared with other workers.
+    pub counters: Arc<Counters>,
     app: Option<App>,
     cache: RefCell<SnapshotCache>,
     view: RefCell<Rc<SnapshotView>>,
@@ -63,6 +65,7 @@ impl Worker {
             deadlines: Rc::default(),
             watches: ConnectionWatches::default(),
             upstreams: Upstreams::new(index, Arc::clone(counters)),
+            counters: Arc::clone(counters),
             app: app.map(|(address, protocol)| App::new(address, protocol, index, counters)),
             cache: RefCell::new(cache),
             view: RefCell::new(view),

@@ -26,7 +26,7 @@ pub async fn serve(
     let (mut parts, body) = request.into_parts();
     let context = match admit(&mut parts, &body) {
         Ok(context) => context,
-        Err(reject) => return refuse(reject, is_grpc(&parts)),
+        Err(reject) => return refuse(worker, reject, is_grpc(&parts)),
     };
     let grpc = context.grpc;
     let request = Request::from_parts(parts, body);
@@ -34,7 +34,7 @@ pub async fn serve(
         Direction::Outbound => serve_outbound(worker, request, context).await,
         Direction::Inbound => serve_inbound(worker, request, context).await,
     };
-    answered.unwrap_or_else(|reject| refuse(reject, grpc))
+    answered.unwrap_or_else(|reject| refuse(worker, reject, grpc))
 }
 
 async fn serve_outbound(
@@ -128,7 +128,8 @@ async fn send(
     }
 }
 
-fn refuse(reject: Reject, grpc: bool) -> Response<ResponseBody> {
+fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody> {
+    worker.counters.refused(reject.reason());
     let mut response = reject.respond(grpc).map(ResponseBody::of);
     if reject.closes_connection() {
         // Taken off again where the caller speaks HTTP/2.

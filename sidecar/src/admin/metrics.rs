@@ -1,0 +1,163 @@
+//! `/metrics` in Prometheus' text format.
+
+use std::fmt::{Display, Write as _};
+
+use super::server::Admin;
+use crate::outcome::{ClusterCounters, LATENCY_BOUNDS, Totals};
+
+/// One family of samples.
+struct Family<'a> {
+    text: &'a mut String,
+    name: &'static str,
+}
+
+/// All metrics of the sidecar.
+pub fn render(admin: &Admin) -> String {
+    let mut text = String::with_capacity(16 * 1024);
+    let clusters: Vec<(String, Totals)> =
+        admin.counters.all().iter().map(|cluster| (labels(cluster), cluster.totals())).collect();
+    for (name, help, kind, value) in SIMPLE {
+        let mut family = Family::begin(&mut text, name, help, kind);
+        for (labels, totals) in &clusters {
+            family.sample("", labels, value(totals));
+        }
+    }
+    responses(&mut text, &clusters);
+    latency(&mut text, &clusters);
+    let mut family = Family::begin(
+        &mut text,
+        "segue_refusals_total",
+        "Requests answered by the sidecar itself with an error.",
+        "counter",
+    );
+    for (reason, count) in admin.counters.refusals() {
+        family.sample("", &format!("reason=\"{reason}\""), count);
+    }
+    configuration(&mut text, admin);
+    text
+}
+
+type Value = fn(&Totals) -> u64;
+
+const SIMPLE: [(&str, &str, &str, Value); 8] = [
+    ("segue_requests_total", "Requests sent to a version.", "counter", |t| t.requests),
+    (
+        "segue_request_failures_total",
+        "Requests that got no answer or 5xx from a version.",
+        "counter",
+        |t| t.failures,
+    ),
+    ("segue_requests_cancelled_total", "Requests that the caller gave up.", "counter", |t| {
+        t.cancelled
+    }),
+    ("segue_retries_total", "Attempts after the first.", "counter", |t| t.retries),
+    ("segue_requests_in_flight", "Requests that run now.", "gauge", |t| t.in_flight),
+    ("segue_upstream_connections", "Open connections.", "gauge", |t| t.connections),
+    ("segue_upstream_connects_total", "Connections opened.", "counter", |t| t.connects),
+    (
+        "segue_upstream_connect_failures_total",
+        "Connections that could not be opened.",
+        "counter",
+        |t| t.connect_failures,
+    ),
+];
+
+fn responses(text: &mut String, clusters: &[(String, Totals)]) {
+    let help = "Ended requests by class of the answer.";
+    let mut family = Family::begin(text, "segue_responses_total", help, "counter");
+    for (labels, totals) in clusters {
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+        for (class, count) in classes.iter().zip(totals.classes) {
+            family.sample("", &format!("{labels},class=\"{class}\""), count);
+        }
+    }
+}
+
+fn latency(text: &mut String, clusters: &[(String, Totals)]) {
+    let help = "From a request's arrival to the end of its answer.";
+    let mut family = Family::begin(text, "segue_request_seconds", help, "histogram");
+    for (labels, totals) in clusters {
+        let mut count = 0;
+        for (i, bucket) in totals.latency.iter().enumerate() {
+            count += bucket;
+            let le = LATENCY_BOUNDS.get(i).map_or("+Inf".to_owned(), f64::to_string);
+            family.sample("_bucket", &format!("{labels},le=\"{le}\""), count);
+        }
+        family.sample("_sum", labels, totals.latency_micros as f64 / 1e6);
+        family.sample("_count", labels, count);
+    }
+}
+
+fn configuration(text: &mut String, admin: &Admin) {
+    let snapshot = admin.snapshots.load();
+    let delivery = admin.delivery.borrow().clone();
+    let status = admin.status.borrow().clone();
+    for (name, help, value) in [
+        ("segue_snapshot_generation", "Swaps of the snapshot so far.", snapshot.generation),
+        (
+            "segue_accepted_revision",
+            "Newest revision whose resources were all taken.",
+            delivery.accepted_revision.0,
+        ),
+        (
+            "segue_activated_revision",
+            "Newest revision that requests run on.",
+            delivery.activated_revision.0,
+        ),
+        (
+            "segue_rejected_resources",
+            "Resources refused, whose last good versions serve on.",
+            delivery.rejections.len() as u64,
+        ),
+        (
+            "segue_control_plane_connected",
+            "Whether a stream to the control plane is open.",
+            u64::from(status.connected),
+        ),
+        ("segue_xds_streams", "Streams to the control plane so far.", status.streams),
+    ] {
+        Family::begin(text, name, help, "gauge").sample("", "", value);
+    }
+}
+
+impl<'a> Family<'a> {
+    fn begin(text: &'a mut String, name: &'static str, help: &str, kind: &str) -> Self {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Self { text, name }
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &str, value: impl Display) {
+        let name = self.name;
+        let _ = if labels.is_empty() {
+            writeln!(self.text, "{name}{suffix} {value}")
+        } else {
+            writeln!(self.text, "{name}{suffix}{{{labels}}} {value}")
+        };
+    }
+}
+
+fn labels(cluster: &ClusterCounters) -> String {
+    let name = escape(&cluster.name);
+    match &cluster.version {
+        Some((service, version)) => {
+            format!("cluster=\"{name}\",service=\"{service}\",version=\"{version}\"")
+        }
+        None => format!("cluster=\"{name}\""),
+    }
+}
+
+/// Names of foreign control planes may hold anything.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_cannot_be_broken_out_of() {
+        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}

@@ -1,0 +1,254 @@
+//! The HTTP server of the admin endpoint, on the control runtime.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use segue_shared::shutdown::DrainSignal;
+use segue_shared::telemetry::LogLevel;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::{dump, metrics};
+use crate::activate::DeliveryState;
+use crate::outcome::Counters;
+use crate::snapshot_handle::SnapshotHandle;
+use crate::xds::XdsStatus;
+
+/// Callers at one time; the next ones wait.
+const MOST_CONNECTIONS: usize = 64;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// A caller gets its answers within this time, however it reads.
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the endpoint shows and changes.
+pub struct Admin {
+    pub node_id: String,
+    pub snapshots: SnapshotHandle,
+    pub counters: Arc<Counters>,
+    pub delivery: watch::Receiver<DeliveryState>,
+    pub status: watch::Receiver<XdsStatus>,
+    /// `POST /drain` begins it; readiness ends with it.
+    pub drain: DrainSignal,
+    /// `None` where the process' logs belong to someone else.
+    pub log_level: Option<LogLevel>,
+}
+
+/// An admin endpoint that cannot begin.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    #[error("the admin endpoint listens on loopback only, and {0} is not a loopback address")]
+    NotLoopback(SocketAddr),
+    #[error("cannot listen on {0} for admin: {1}")]
+    Bind(SocketAddr, io::Error),
+}
+
+/// Listens and serves until `stop`.
+pub async fn serve(
+    address: SocketAddr,
+    admin: Admin,
+    stop: DrainSignal,
+) -> Result<(SocketAddr, JoinHandle<()>), AdminError> {
+    if !address.ip().is_loopback() {
+        return Err(AdminError::NotLoopback(address));
+    }
+    let fail = |error| AdminError::Bind(address, error);
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    let accepting = accept(listener, Arc::new(admin));
+    let task = tokio::spawn(async move {
+        // At the end, what runs is dropped: nothing here is worth waiting for.
+        let _ = stop.run_until_cancelled(accepting).await;
+    });
+    Ok((address, task))
+}
+
+async fn accept(listener: TcpListener, admin: Arc<Admin>) {
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let admin = Arc::clone(&admin);
+                // Bounded by its slot and by its time.
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(CONNECTION_TIME, connection(stream, admin)).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "admin cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, admin: Arc<Admin>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(&admin, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
+
+fn answer<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    if !host.is_some_and(is_local) {
+        // A web page that had its name resolved to this machine would come with that name.
+        return plain(StatusCode::FORBIDDEN, "the Host must be localhost or a loopback address\n");
+    }
+    let path = request.uri().path();
+    let mutates = matches!(path, "/drain" | "/logging");
+    match (request.method(), mutates) {
+        (&Method::POST, true) | (&Method::GET | &Method::HEAD, false) => {}
+        (_, true) => return plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
+        (_, false) => return plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
+    }
+    match path {
+        "/livez" => plain(StatusCode::OK, "live\n"),
+        "/readyz" => ready(admin),
+        "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics::render(admin)),
+        "/config_dump" => json(&dump::config(admin)),
+        "/clusters" => json(&dump::clusters(admin)),
+        "/drain" => {
+            info!("drain asked for over the admin endpoint");
+            admin.drain.cancel();
+            plain(StatusCode::ACCEPTED, "draining\n")
+        }
+        "/logging" => set_level(admin, request.uri().query()),
+        "/" => plain(StatusCode::OK, INDEX),
+        _ => plain(StatusCode::NOT_FOUND, INDEX),
+    }
+}
+
+const INDEX: &str = "GET /livez\nGET /readyz\nGET /metrics\nGET /config_dump\nGET /clusters\n\
+                     POST /drain\nPOST /logging?level=LEVEL\n";
+
+fn ready(admin: &Admin) -> Response<Full<Bytes>> {
+    if admin.drain.is_cancelled() {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if admin.snapshots.load().generation == 0 {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n")
+    } else {
+        plain(StatusCode::OK, "ready\n")
+    }
+}
+
+fn set_level(admin: &Admin, query: Option<&str>) -> Response<Full<Bytes>> {
+    let level = query
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("level="))
+        .map(|level| level.replace("%2C", ",").replace("%3D", "="));
+    match (level, &admin.log_level) {
+        (None, _) => plain(StatusCode::BAD_REQUEST, "say which: /logging?level=debug\n"),
+        (Some(_), None) => plain(StatusCode::CONFLICT, "logs are not this sidecar's to change\n"),
+        (Some(level), Some(handle)) => match handle.set(&level) {
+            Ok(()) => plain(StatusCode::OK, "changed\n"),
+            Err(error) => plain(StatusCode::BAD_REQUEST, &format!("{error}\n")),
+        },
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = typed("text/plain; charset=utf-8", text.to_owned());
+    *response.status_mut() = status;
+    response
+}
+
+fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+    typed("application/json", format!("{value:#}\n"))
+}
+
+fn typed(content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use segue_sidecar_core::snapshot::CompiledSnapshot;
+
+    use super::*;
+
+    fn admin() -> Admin {
+        Admin {
+            node_id: "test".into(),
+            snapshots: SnapshotHandle::new(),
+            counters: Arc::new(Counters::new(1)),
+            delivery: watch::channel(DeliveryState::default()).1,
+            status: watch::channel(XdsStatus::default()).1,
+            drain: DrainSignal::new(),
+            log_level: None,
+        }
+    }
+
+    fn ask(admin: &Admin, method: &str, path: &str, host: &str) -> StatusCode {
+        let request = Request::builder().method(method).uri(path).header(HOST, host);
+        answer(admin, &request.body(()).unwrap()).status()
+    }
+
+    #[test]
+    fn ready_is_a_snapshot_and_no_drain() {
+        let admin = admin();
+        let ready = || ask(&admin, "GET", "/readyz", "localhost:1").as_u16();
+        assert_eq!(ready(), 503);
+        admin.snapshots.publish(CompiledSnapshot { generation: 1, ..Default::default() });
+        assert_eq!(ready(), 200);
+        assert_eq!(ask(&admin, "POST", "/drain", "localhost").as_u16(), 202);
+        assert!(admin.drain.is_cancelled());
+        assert_eq!(ready(), 503);
+    }
+
+    #[test]
+    fn changes_need_post_and_a_local_host() {
+        let admin = admin();
+        for (method, path, host, status) in [
+            ("GET", "/drain", "localhost", 405),
+            ("POST", "/drain", "evil.test", 403),
+            ("GET", "/livez", "127.0.0.1.evil.test", 403),
+            ("GET", "/livez", "[::1]:16000", 200),
+            ("GET", "/config_dump", "127.0.0.1:16000", 200),
+            ("GET", "/clusters", "127.0.0.1:16000", 200),
+            ("GET", "/metrics", "127.0.0.1:16000", 200),
+            ("POST", "/logging", "127.0.0.1", 400),
+            ("POST", "/metrics", "127.0.0.1", 405),
+            ("GET", "/nothing", "127.0.0.1", 404),
+        ] {
+            assert_eq!(ask(&admin, method, path, host).as_u16(), status, "{method} {path} {host}");
+        }
+        assert!(!admin.drain.is_cancelled());
+    }
+}

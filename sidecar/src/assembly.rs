@@ -1,0 +1,163 @@
+//! Puts the sidecar together: data plane, control plane's client, reports and admin endpoint.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_proto::report::v1::Node;
+use segue_shared::shutdown::DrainSignal;
+use segue_shared::telemetry::LogLevel;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin, AdminError};
+use crate::outcome::Counters;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::snapshot_handle::SnapshotHandle;
+use crate::upstream::ConnectWarm;
+use crate::workers::{WorkerSettings, Workers, WorkersError};
+use crate::xds::{self, XdsSettings};
+
+/// Wait for the last report and the last write to disk.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A running sidecar. Its control side runs on the runtime that started it, its workers on threads
+/// of their own.
+pub struct Sidecar {
+    /// Where the application sends its requests.
+    pub outbound_address: SocketAddr,
+    /// Where requests for the application arrive; `None` without an application.
+    pub inbound_address: Option<SocketAddr>,
+    /// Where people and probes ask.
+    pub admin_address: SocketAddr,
+    /// The snapshot that requests run on.
+    pub snapshots: SnapshotHandle,
+    workers: Workers,
+    drain: DrainSignal,
+    stop: DrainSignal,
+    control: Vec<JoinHandle<()>>,
+}
+
+/// A sidecar that cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// Starts a sidecar whose logs are someone else's. All listeners are open when it returns.
+pub async fn start(settings: Settings) -> Result<Sidecar, StartError> {
+    start_with(settings, None).await
+}
+
+/// Starts a sidecar; `POST /logging` changes `log_level`.
+pub async fn start_with(
+    settings: Settings,
+    log_level: Option<LogLevel>,
+) -> Result<Sidecar, StartError> {
+    let (drain, stop) = (DrainSignal::new(), DrainSignal::new());
+    let snapshots = SnapshotHandle::new();
+    let worker_settings = WorkerSettings {
+        workers: settings.worker_count(),
+        outbound_address: settings.outbound_address,
+        inbound_address: settings.inbound_address,
+        app: settings.app_address.map(|address| (address, settings.app_protocol)),
+        drain_timeout: settings.drain_timeout,
+    };
+    let counters = Arc::new(Counters::new(worker_settings.workers));
+    let workers = Workers::start(&snapshots, &worker_settings, &counters, &drain)?;
+    // From here on a failure must end what was begun.
+    let begun = drain.clone().drop_guard();
+    let client = xds::spawn(
+        XdsSettings {
+            service: settings.service.to_string(),
+            version: settings.version.to_string(),
+            protocol: settings.xds_protocol.into(),
+            data_dir: settings.data_dir.clone(),
+            ..XdsSettings::new(&settings.control_plane, settings.node_id())
+        },
+        snapshots.clone(),
+        ConnectWarm,
+        stop.clone(),
+    );
+    let report = Report {
+        control_plane: settings.control_plane.clone(),
+        node: Node {
+            id: settings.node_id(),
+            service: settings.service.to_string(),
+            version: settings.version.to_string(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        delivery: client.delivery.clone(),
+        counters: Arc::clone(&counters),
+    };
+    let reporting = tokio::spawn(report.run(stop.clone(), draw));
+    let admin = Admin {
+        node_id: settings.node_id(),
+        snapshots: snapshots.clone(),
+        counters,
+        delivery: client.delivery,
+        status: client.status,
+        drain: drain.clone(),
+        log_level,
+    };
+    let (admin_address, serving) =
+        match admin::serve(settings.admin_address, admin, stop.clone()).await {
+            Ok(serving) => serving,
+            Err(error) => {
+                stop.cancel();
+                return Err(error.into());
+            }
+        };
+    begun.disarm();
+    info!(
+        outbound = %workers.outbound_address,
+        inbound = ?workers.inbound_address,
+        admin = %admin_address,
+        workers = worker_settings.workers,
+        "sidecar listens"
+    );
+    Ok(Sidecar {
+        outbound_address: workers.outbound_address,
+        inbound_address: workers.inbound_address,
+        admin_address,
+        snapshots,
+        workers,
+        drain,
+        stop,
+        control: vec![client.join, reporting, serving],
+    })
+}
+
+impl Sidecar {
+    /// Waits until somebody asks for the drain over the admin endpoint.
+    pub async fn drain_asked(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Drains and ends: not ready, then no new connections, then running requests end, at most for
+    /// the drain timeout. The control plane is followed to the end, so that what runs is routed
+    /// right.
+    pub async fn shutdown(self) {
+        self.drain.cancel();
+        self.workers.drained().await;
+        self.stop.cancel();
+        for task in self.control {
+            let aborted = task.abort_handle();
+            if tokio::time::timeout(LAST_WORDS, task).await.is_err() {
+                warn!("a task of the sidecar did not end in time");
+                aborted.abort();
+            }
+        }
+    }
+}
+
+/// Uniform in 0.0..1.0.
+fn draw() -> f64 {
+    (RandomState::new().hash_one(0u8) >> 11) as f64 / (1u64 << 53) as f64
+}

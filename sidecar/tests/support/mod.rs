@@ -1,0 +1,389 @@
+//! A data plane without a control plane, real upstreams and real callers, all in this process.
+#![allow(dead_code)] // Each test file uses a part.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use segue_shared::bucket::Salt;
+use segue_shared::shutdown::DrainSignal;
+use segue_sidecar::outcome::Counters;
+use segue_sidecar::settings::AppProtocol;
+use segue_sidecar::snapshot_handle::SnapshotHandle;
+use segue_sidecar::workers::{WorkerSettings, Workers};
+use segue_sidecar_core::snapshot::{
+    Cluster, ClusterIndex, ClusterTable, CompiledSnapshot, Endpoint, Forward, HeaderEdits,
+    HttpVersion, PathMatcher, PoolLimits, Retry, Route, RouteAction, RouteMatcher, RouteTable,
+    Split, SplitKey, VirtualHost,
+};
+use tokio::net::{TcpListener, TcpStream};
+
+pub type Body = BoxBody<Bytes, Infallible>;
+
+/// One service `chat` with one version.
+pub struct Chat {
+    pub http: HttpVersion,
+    pub endpoints: Vec<SocketAddr>,
+    pub timeout: Option<Duration>,
+    pub retry: Option<Retry>,
+    pub limits: PoolLimits,
+}
+
+impl Chat {
+    pub fn http1(endpoint: SocketAddr) -> Self {
+        Self {
+            http: HttpVersion::Http1,
+            endpoints: vec![endpoint],
+            timeout: Some(Duration::from_secs(10)),
+            retry: None,
+            limits: PoolLimits::default(),
+        }
+    }
+
+    pub fn http2(endpoint: SocketAddr) -> Self {
+        Self { http: HttpVersion::Http2, ..Self::http1(endpoint) }
+    }
+
+    pub fn snapshot(&self, generation: u64) -> CompiledSnapshot {
+        let cluster = Cluster {
+            name: Arc::from("default/chat/v1"),
+            version: segue_shared::xds_names::parse_cluster("default/chat/v1"),
+            http: self.http,
+            connect_timeout: Duration::from_secs(1),
+            limits: self.limits.clone(),
+            endpoints: self
+                .endpoints
+                .iter()
+                .map(|&address| Endpoint { address, weight: 1 })
+                .collect(),
+        };
+        let forward = Forward {
+            split: Split {
+                key: SplitKey::Random,
+                salt: Salt::new("chat"),
+                ranges: vec![(10_000, ClusterIndex(0))],
+            },
+            timeout: self.timeout,
+            try_timeout: None,
+            host_rewrite: None,
+            path_rewrite: None,
+            retry: self.retry.clone(),
+        };
+        let route = Route {
+            name: "".into(),
+            matcher: RouteMatcher {
+                path: PathMatcher::Prefix("/".into()),
+                method: None,
+                headers: Vec::new(),
+                query: Vec::new(),
+            },
+            action: RouteAction::Forward(forward),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        };
+        let host = VirtualHost { name: "default/chat".into(), routes: vec![Arc::new(route)] };
+        CompiledSnapshot {
+            generation,
+            revision: None,
+            routes: RouteTable {
+                exact: HashMap::from([("chat".into(), Arc::new(host))]),
+                ignore_port: true,
+                ..RouteTable::default()
+            }
+            .into(),
+            clusters: ClusterTable::new(vec![Arc::new(cluster)]),
+        }
+    }
+}
+
+/// The data plane.
+pub struct Plane {
+    pub outbound: SocketAddr,
+    pub inbound: Option<SocketAddr>,
+    pub snapshots: SnapshotHandle,
+    pub counters: Arc<Counters>,
+    pub drain: DrainSignal,
+    pub workers: Workers,
+}
+
+pub fn plane(chat: &Chat) -> Plane {
+    plane_with_app(chat, None)
+}
+
+pub fn plane_with_app(chat: &Chat, app: Option<SocketAddr>) -> Plane {
+    let snapshots = SnapshotHandle::new();
+    snapshots.publish(chat.snapshot(1));
+    let settings = WorkerSettings {
+        workers: 2,
+        outbound_address: ([127, 0, 0, 1], 0).into(),
+        inbound_address: ([127, 0, 0, 1], 0).into(),
+        app: app.map(|address| (address, AppProtocol::Auto)),
+        drain_timeout: Duration::from_secs(3),
+    };
+    let counters = Arc::new(Counters::new(settings.workers));
+    let drain = DrainSignal::new();
+    let workers = Workers::start(&snapshots, &settings, &counters, &drain).unwrap();
+    Plane {
+        outbound: workers.outbound_address,
+        inbound: workers.inbound_address,
+        snapshots,
+        counters,
+        drain,
+        workers,
+    }
+}
+
+/// An upstream that answers by path.
+pub struct Upstream {
+    pub address: SocketAddr,
+    pub connections: Arc<AtomicUsize>,
+    pub requests: Arc<AtomicUsize>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+impl Upstream {
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+pub async fn upstream(http: HttpVersion) -> Upstream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (accepted, answered) = (Arc::clone(&connections), Arc::clone(&requests));
+    let task = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            accepted.fetch_add(1, Ordering::SeqCst);
+            let answered = Arc::clone(&answered);
+            let service = service_fn(move |request| {
+                answered.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, Infallible>(answer(request).await) }
+            });
+            let io = TokioIo::new(stream);
+            tokio::spawn(async move {
+                // A caller that goes away is part of the tests.
+                let _ = match http {
+                    HttpVersion::Http1 => {
+                        let builder = hyper::server::conn::http1::Builder::new();
+                        builder.serve_connection(io, service).await
+                    }
+                    HttpVersion::Http2 => {
+                        let builder =
+                            hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        builder.serve_connection(io, service).await
+                    }
+                };
+            });
+        }
+    });
+    Upstream { address, connections, requests, task }
+}
+
+pub const BIG: usize = 10 * 1024 * 1024;
+
+async fn answer(request: Request<Incoming>) -> Response<Body> {
+    if request.method() == http::Method::HEAD {
+        let mut response = Response::new(Full::default().boxed());
+        response.headers_mut().insert("content-length", "5".parse().unwrap());
+        return response;
+    }
+    match request.uri().path() {
+        "/echo" => {
+            let length = request.headers().get("content-length").cloned();
+            let body = request.into_body().map_frame(|frame| frame).map_err(|_| unreachable!());
+            let mut response = Response::new(body.boxed());
+            if let Some(length) = length {
+                response.headers_mut().insert("content-length", length);
+            }
+            response
+        }
+        "/count" => {
+            let mut body = request.into_body();
+            let mut count = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                count += frame.data_ref().map_or(0, Bytes::len);
+            }
+            text(&count.to_string())
+        }
+        "/big" => {
+            let chunks = futures_util::stream::iter(
+                (0..BIG / 65536)
+                    .map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[7; 65536])))),
+            );
+            Response::new(BodyExt::boxed(StreamBody::new(chunks)))
+        }
+        "/trailers" => {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let trailers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-status"),
+                http::HeaderValue::from_static("0"),
+            )]);
+            let frames = [Ok(Frame::data(body)), Ok::<_, Infallible>(Frame::trailers(trailers))];
+            let body = StreamBody::new(futures_util::stream::iter(frames));
+            let mut response = Response::new(BodyExt::boxed(body));
+            let grpc = http::HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert("content-type", grpc);
+            response
+        }
+        "/head" => {
+            let mut lines =
+                format!("{} {:?} {}\n", request.method(), request.version(), request.uri());
+            for (name, value) in request.headers() {
+                lines += &format!("{name}: {}\n", value.to_str().unwrap());
+            }
+            let mut response = text(&lines);
+            let headers = response.headers_mut();
+            headers.insert("keep-alive", "timeout=1".parse().unwrap());
+            response
+        }
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            text("slow")
+        }
+        "/never" => std::future::pending().await,
+        "/close" => {
+            let mut response = text("bye");
+            response.headers_mut().insert("connection", "close".parse().unwrap());
+            response
+        }
+        "/unavailable" => {
+            let mut response = text("not now");
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+        "/empty" => {
+            let mut response = Response::new(Full::default().boxed());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        _ => text("hello"),
+    }
+}
+
+fn text(text: &str) -> Response<Body> {
+    Response::new(Full::from(text.to_owned()).boxed())
+}
+
+/// A caller on one connection.
+pub enum Caller {
+    Http1(hyper::client::conn::http1::SendRequest<Body>),
+    Http2(hyper::client::conn::http2::SendRequest<Body>),
+}
+
+impl Caller {
+    pub async fn connect(http: HttpVersion, address: SocketAddr) -> Self {
+        let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        match http {
+            HttpVersion::Http1 => {
+                let (sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
+                tokio::spawn(driver);
+                Self::Http1(sender)
+            }
+            HttpVersion::Http2 => {
+                let executor = TokioExecutor::new();
+                let (sender, driver) =
+                    hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+                tokio::spawn(driver);
+                Self::Http2(sender)
+            }
+        }
+    }
+
+    /// Sends a request with a body to a path of `chat`.
+    pub async fn send(&mut self, method: &str, path: &str, body: Body) -> Response<Incoming> {
+        let request = Request::builder().method(method);
+        let request = match self {
+            Self::Http1(_) => request.uri(path).header("host", "chat"),
+            Self::Http2(_) => request.uri(format!("http://chat{path}")),
+        };
+        self.request(request.body(body).unwrap()).await
+    }
+
+    pub async fn request(&mut self, request: Request<Body>) -> Response<Incoming> {
+        self.try_request(request).await.unwrap()
+    }
+
+    pub async fn try_request(
+        &mut self,
+        request: Request<Body>,
+    ) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    pub async fn get(&mut self, path: &str) -> (StatusCode, String) {
+        let response = self.send("GET", path, empty()).await;
+        let status = response.status();
+        (status, read(response).await)
+    }
+}
+
+pub fn empty() -> Body {
+    Full::default().boxed()
+}
+
+pub fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::from(bytes.into()).boxed()
+}
+
+/// A body of unknown length, in chunks of 64 KiB.
+pub fn streamed(length: usize) -> Body {
+    let chunks = (0..length / 65536).map(|_| Ok(Frame::data(Bytes::from_static(&[7; 65536]))));
+    BodyExt::boxed(StreamBody::new(futures_util::stream::iter(chunks)))
+}
+
+pub async fn read(response: Response<Incoming>) -> String {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Sends raw bytes and reads until the other side closes, or for a while.
+pub async fn raw(address: SocketAddr, bytes: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let mut buffer = [0; 4096];
+    // An answer that keeps the connection open is complete long before.
+    while let Ok(Ok(read)) =
+        tokio::time::timeout(Duration::from_millis(700), stream.read(&mut buffer)).await
+    {
+        if read == 0 {
+            break;
+        }
+        all.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Awaits a condition, at most five seconds.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never happened: {what}");
+}
