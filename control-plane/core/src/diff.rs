@@ -51,3 +51,42 @@ pub fn diff(before: &[Resource], after: &[Resource]) -> Vec<ResourceChange> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SourceText, parse};
+
+    fn services(names: &[(&str, u16)]) -> Vec<Resource> {
+        let document = |(name, port): &(&str, u16)| {
+            format!(
+                "kind: Service\nmetadata: {{name: {name}}}\n\
+                 spec: {{port: {port}, versions: [{{name: v1}}]}}\n---\n"
+            )
+        };
+        let content = names.iter().map(document).collect();
+        let parsed = parse(&[SourceText { name: "a.yaml".to_owned(), content }]).unwrap();
+        parsed.into_iter().map(|it| it.resource).collect()
+    }
+
+    #[test]
+    fn each_resource_of_either_side_is_told_once() {
+        let before = services(&[("gone", 80), ("same", 80), ("other", 80)]);
+        let after = services(&[("other", 81), ("same", 80), ("new", 80)]);
+        let changes = diff(&before, &after);
+        let told: Vec<(&str, ChangeKind)> =
+            changes.iter().map(|change| (change.key.name.as_str(), change.kind)).collect();
+        assert_eq!(
+            told,
+            [
+                ("gone", ChangeKind::Deleted),
+                ("new", ChangeKind::Created),
+                ("other", ChangeKind::Configured),
+                ("same", ChangeKind::Unchanged),
+            ]
+        );
+        assert_eq!((changes[0].after.as_deref(), changes[1].before.as_deref()), (None, None));
+        assert!(changes[2].before.as_ref().unwrap().contains("port: 80\n"));
+        assert!(changes[2].after.as_ref().unwrap().contains("port: 81\n"));
+    }
+}

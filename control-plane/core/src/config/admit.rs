@@ -10,7 +10,8 @@ use super::check::check_all;
 use super::fault::{Fault, Faults};
 use super::key::{ResourceKey, key};
 use super::mesh::MeshConfig;
-use super::parse::{Draft, Parsed, SourceMap, SourceText};
+use super::parse::Draft;
+use super::source::{Parsed, SourceMap, SourceText};
 
 /// A batch without faults.
 #[derive(Clone, Debug, PartialEq)]

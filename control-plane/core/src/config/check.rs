@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use segue_proto::config::v1::resource::Resource as Body;
+use segue_proto::config::v1::{self, resource::Resource as Body};
 use segue_shared::ids::{Revision, ServiceName};
 
 use super::fault::{Fault, Faults};
 use super::key::{Kind, ResourceKey, key};
 use super::lookup::{Claims, Scope, Services};
 use super::mesh::MeshConfig;
-use super::parse::Parsed;
+use super::source::Parsed;
 use super::{access, context, rollout, route, service, traffic};
 
 /// Checks what no resource can check alone, and types the rest. `resources` is the whole
@@ -29,37 +29,31 @@ pub(super) fn check_all(revision: Revision, resources: &[Parsed]) -> (MeshConfig
 
     // Session keys come before the routes, which split by them.
     for (key, parsed) in of_kind(&by_key, Kind::ContextPolicy) {
-        if let Some(Body::ContextPolicy(policy)) = &parsed.resource.resource {
-            let mut scope = Scope::new(key, &parsed.source, &mut faults);
-            let spec = policy.spec.clone().unwrap_or_default();
-            if let Some((name, keys)) = context::check(&mut scope, &services, &spec) {
-                mesh.session_keys.insert(name, keys);
-            }
-        }
+        let Some(Body::ContextPolicy(it)) = &parsed.resource.resource else { continue };
+        let mut scope = Scope::new(key, &parsed.source, &mut faults);
+        let checked = it.spec.as_ref().map(|spec| context::check(&mut scope, &services, spec));
+        mesh.session_keys.extend(checked.flatten());
     }
     for (key, parsed) in &by_key {
-        let mut scope = Scope::new(key, &parsed.source, &mut faults);
+        let scope = &mut Scope::new(key, &parsed.source, &mut faults);
         match &parsed.resource.resource {
-            Some(Body::Service(it)) => {
-                let spec = it.spec.clone().unwrap_or_default();
-                let checked = service::check(&mut scope, &services, &spec);
+            Some(Body::Service(v1::Service { spec: Some(spec), .. })) => {
+                let checked = service::check(scope, &services, spec);
                 mesh.services.extend(checked.map(|service| (service.name.clone(), service)));
             }
-            Some(Body::Route(it)) => {
-                let spec = it.spec.clone().unwrap_or_default();
-                mesh.routes.extend(route::check(&mut scope, &services, &mesh.session_keys, &spec));
+            Some(Body::Route(v1::Route { spec: Some(spec), .. })) => {
+                mesh.routes.extend(route::check(scope, &services, &mesh.session_keys, spec));
             }
-            Some(Body::TrafficPolicy(it)) => {
-                let spec = it.spec.clone().unwrap_or_default();
-                mesh.traffic.extend(traffic::check(&mut scope, &services, &spec));
+            Some(Body::TrafficPolicy(v1::TrafficPolicy { spec: Some(spec), .. })) => {
+                mesh.traffic.extend(traffic::check(scope, &services, spec));
             }
-            Some(Body::AccessPolicy(it)) => {
-                access::check(&mut scope, &services, &it.spec.clone().unwrap_or_default());
+            Some(Body::AccessPolicy(v1::AccessPolicy { spec: Some(spec), .. })) => {
+                access::check(scope, &services, spec);
             }
-            Some(Body::Rollout(it)) => {
-                rollout::check(&mut scope, &services, &it.spec.clone().unwrap_or_default());
+            Some(Body::Rollout(v1::Rollout { spec: Some(spec), .. })) => {
+                rollout::check(scope, &services, spec);
             }
-            Some(Body::ContextPolicy(_)) | None => {}
+            _ => {}
         }
     }
     one_service_a_host(&by_key, &mut faults);
@@ -125,18 +119,13 @@ fn one_of_a_kind_a_service(by_key: &ByKey<'_>, services: &Services<'_>, faults: 
     let mut claims = Claims::default();
     for (key, parsed) in by_key {
         let target = match &parsed.resource.resource {
-            Some(Body::Route(it)) => it.spec.as_ref().and_then(|spec| spec.target_ref.as_ref()),
-            Some(Body::TrafficPolicy(it)) => {
-                it.spec.as_ref().and_then(|spec| spec.target_ref.as_ref())
-            }
-            Some(Body::AccessPolicy(it)) => {
-                it.spec.as_ref().and_then(|spec| spec.target_ref.as_ref())
-            }
-            Some(Body::ContextPolicy(it)) => {
-                it.spec.as_ref().and_then(|spec| spec.target_ref.as_ref())
-            }
+            Some(Body::Route(it)) => it.spec.as_ref().map(|spec| &spec.target_ref),
+            Some(Body::TrafficPolicy(it)) => it.spec.as_ref().map(|spec| &spec.target_ref),
+            Some(Body::AccessPolicy(it)) => it.spec.as_ref().map(|spec| &spec.target_ref),
+            Some(Body::ContextPolicy(it)) => it.spec.as_ref().map(|spec| &spec.target_ref),
             Some(Body::Service(_) | Body::Rollout(_)) | None => None,
         };
+        let target = target.and_then(Option::as_ref);
         let Some(target) = target else { continue };
         let namespace =
             if target.namespace.is_empty() { &key.namespace } else { &target.namespace };

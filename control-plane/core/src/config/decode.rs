@@ -11,8 +11,8 @@ use segue_shared::ids::DEFAULT_NAMESPACE;
 use super::fault::{Fault, Faults, Place};
 use super::format::{self, quoted};
 use super::key::Kind;
-use super::parse::{Parsed, SourceMap};
 use super::shape::{FieldShape, Form, MessageShape, shapes};
+use super::source::{Parsed, SourceMap};
 use super::suggest::suggest;
 use super::yaml::{Content, Entry, Mark, Node};
 

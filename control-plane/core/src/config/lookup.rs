@@ -9,7 +9,7 @@ use segue_shared::ids::{ServiceName, VersionLabel};
 
 use super::fault::{Fault, Faults};
 use super::key::{Kind, ResourceKey};
-use super::parse::{Parsed, SourceMap};
+use super::source::{Parsed, SourceMap};
 use super::suggest::suggest;
 
 /// The resource in hand and where its faults go.
@@ -32,6 +32,14 @@ impl<'a> Scope<'a> {
             message: message.into(),
             hint: hint.into(),
         });
+    }
+
+    /// A host that is sent somewhere is one host.
+    pub fn no_wildcard(&mut self, host: &str, path: &str) {
+        if host.starts_with('*') {
+            let message = format!("`{host}` is not one host");
+            self.fault(path, message, "only hosts of a Service may begin with `*.`");
+        }
     }
 
     /// The service that a resource is about, where it exists.

@@ -2,6 +2,7 @@
 
 mod access;
 pub mod admit;
+mod backend;
 pub mod check;
 mod context;
 mod decode;
@@ -12,6 +13,7 @@ mod lookup;
 pub mod mesh;
 pub mod parse;
 pub mod print;
+pub mod reference;
 mod rollout;
 mod route;
 mod route_filter;
@@ -19,6 +21,7 @@ mod scalar;
 pub mod schema;
 mod service;
 mod shape;
+pub mod source;
 mod suggest;
 mod time;
 mod traffic;
@@ -29,9 +32,11 @@ pub use check::check;
 pub use fault::{Fault, Faults, Place};
 pub use key::{Kind, ResourceKey, key};
 pub use mesh::MeshConfig;
-pub use parse::{Parsed, SourceMap, SourceText, parse, parse_typed};
+pub use parse::{parse, parse_typed};
 pub use print::{to_json, to_yaml};
+pub use reference::reference;
 pub use schema::schema;
+pub use source::{Parsed, SourceMap, SourceText};
 
 #[cfg(test)]
 mod tests;

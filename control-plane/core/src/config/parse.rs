@@ -1,60 +1,12 @@
 //! From text, or from messages of the API, to resources that keep the rules of their own kind.
 
-use std::collections::BTreeMap;
-
 use segue_proto::config::v1::Resource;
 
 use super::decode::decode;
-use super::fault::{Fault, Faults, Place};
+use super::fault::{Fault, Faults};
 use super::print::to_json;
-use super::yaml::{self, Node};
-
-/// A text to be read: YAML or JSON, one or more documents.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceText {
-    /// For messages, such as `chat.yaml`.
-    pub name: String,
-    pub content: String,
-}
-
-/// A resource that keeps the rules of its own kind, and where its parts were written.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parsed {
-    pub resource: Resource,
-    pub source: SourceMap,
-}
-
-/// Where each field was written. Empty for resources that came parsed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceMap {
-    places: BTreeMap<String, Place>,
-}
-
-impl SourceMap {
-    /// Whether the resource came from a text.
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-
-    /// Place of a field such as `spec.rules[0].backendRefs[1].weight`, or of the nearest field
-    /// around it that was written. The empty path is the whole resource.
-    pub fn place(&self, field_path: &str) -> Option<&Place> {
-        let mut path = field_path;
-        loop {
-            if let Some(place) = self.places.get(path) {
-                return Some(place);
-            }
-            if path.is_empty() {
-                return None;
-            }
-            path = path.rfind(['.', '[']).map_or("", |end| &path[..end]);
-        }
-    }
-
-    pub(super) fn record(&mut self, field_path: &str, place: Place) {
-        self.places.insert(field_path.to_owned(), place);
-    }
-}
+use super::source::{Parsed, SourceMap, SourceText};
+use super::yaml::{self, Mark, Node};
 
 /// Reads all documents of all files, or tells all that is wrong with them. Namespace, `apiVersion`
 /// and `kind` are filled in where they are absent and known. Empty documents are skipped.
@@ -111,7 +63,8 @@ impl Draft {
             return;
         }
         // The same tree as from text, so that no rule has two forms.
-        let parsed = decode(None, &Node::from_json(&to_json(resource)), &mut self.faults);
+        let parsed =
+            decode(None, &Node::from_json(&to_json(resource), Mark::default()), &mut self.faults);
         self.lost |= parsed.is_none();
         self.parsed.extend(parsed);
     }

@@ -1,4 +1,4 @@
-//! Checks of a `Route`: rules, matches, backends and their weights.
+//! Checks of a `Route`: rules, matches, times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,21 +6,18 @@ use std::time::Duration;
 use segue_proto::config::v1::path_match::Type as PathType;
 use segue_proto::config::v1::split_by::Key;
 use segue_proto::config::v1::{
-    BackendRef, RouteMatch, RouteRetry, RouteRule, RouteSpec, RouteTimeouts, SplitBy, ValueMatch,
+    RouteMatch, RouteRetry, RouteRule, RouteSpec, RouteTimeouts, SplitBy, ValueMatch,
 };
-use segue_shared::ids::{ServiceName, VersionLabel};
+use segue_shared::ids::ServiceName;
 
 use super::format::{self, quoted};
-use super::lookup::{Scope, Services, is_retired};
+use super::lookup::{Scope, Services};
 use super::time::to_duration;
-use super::{mesh, route_filter, service};
+use super::{backend, mesh, route_filter};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 const DEFAULT_ATTEMPTS: u32 = 1;
-/// Sums that weights of several backends may have: percent and basis points.
-const SUMS: [u64; 2] = [100, 10_000];
-
 /// The service and its route.
 pub(super) fn check(
     scope: &mut Scope<'_>,
@@ -95,7 +92,7 @@ fn check_rule(
         matches.push(every_request());
     }
     let filters = route_filter::check(scope, services, rule, &matches, path);
-    let backends = check_backends(scope, services, rule, filters.redirect.is_some(), path);
+    let backends = backend::check(scope, services, rule, filters.redirect.is_some(), path);
     let (timeout, try_timeout) = check_timeouts(scope, rule.timeouts.as_ref(), path);
     mesh::Rule {
         name: if rule.name.is_empty() { format!("rule-{index}") } else { rule.name.clone() },
@@ -203,114 +200,6 @@ fn check_path(scope: &mut Scope<'_>, value: &str, path: &str) {
             "percent-encode what is not visible ASCII",
         );
     }
-}
-
-fn check_backends(
-    scope: &mut Scope<'_>,
-    services: &Services<'_>,
-    rule: &RouteRule,
-    redirects: bool,
-    path: &str,
-) -> Vec<mesh::Backend> {
-    let several = rule.backend_refs.len() > 1;
-    let mut seen: BTreeMap<(ServiceName, VersionLabel), usize> = BTreeMap::new();
-    let mut backends = Vec::with_capacity(rule.backend_refs.len());
-    for (i, backend) in rule.backend_refs.iter().enumerate() {
-        let path = format!("{path}.backendRefs[{i}]");
-        if several && backend.weight.is_none() {
-            scope.fault(
-                &format!("{path}.weight"),
-                "one of several backends has no weight",
-                "write the weight of each; together 100 (percent) or 10000 (basis points)",
-            );
-        }
-        let Some((service, version)) = check_backend(scope, services, backend, &path) else {
-            continue;
-        };
-        if let Some(first) = seen.insert((service.clone(), version.clone()), i) {
-            scope.fault(
-                &path,
-                format!("version {version} of {service} is a backend already"),
-                format!("add the weight to backendRefs[{first}]"),
-            );
-        }
-        backends.push(mesh::Backend { service, version, weight: backend.weight.unwrap_or(1) });
-    }
-    let path = format!("{path}.backendRefs");
-    match rule.backend_refs.as_slice() {
-        [] if !redirects => scope.fault(
-            &path,
-            "the rule sends requests nowhere",
-            "write backendRefs, or a RequestRedirect filter",
-        ),
-        [] => {}
-        _ if redirects => scope.fault(
-            &path,
-            "a rule that redirects has no backends",
-            "remove backendRefs or the RequestRedirect filter",
-        ),
-        [one] if one.weight == Some(0) => scope.fault(
-            &format!("{path}[0].weight"),
-            "the only backend has weight 0, so that no request could be served",
-            "remove the weight",
-        ),
-        [_] => {}
-        all => check_sum(scope, all, &path),
-    }
-    backends
-}
-
-/// Percent or basis points, so that a share is what its number says, and stays it when another
-/// backend comes.
-fn check_sum(scope: &mut Scope<'_>, backends: &[BackendRef], path: &str) {
-    let Some(weights) = backends.iter().map(|it| it.weight).collect::<Option<Vec<u32>>>() else {
-        return;
-    };
-    let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-    if SUMS.contains(&sum) {
-        return;
-    }
-    let text = weights.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
-    // The last one takes what is missing, as most people mean it.
-    let others = sum - weights.last().map_or(0, |&last| u64::from(last));
-    let total = if others <= SUMS[0] { SUMS[0] } else { SUMS[1] };
-    let hint = match total.checked_sub(others) {
-        Some(rest) => format!(
-            "weights sum to 100 (percent) or 10000 (basis points): with {rest} for the last it is \
-             {total}"
-        ),
-        None => "weights sum to 100 (percent) or 10000 (basis points)".to_owned(),
-    };
-    scope.fault(path, format!("the weights {text} sum to {sum}"), hint);
-}
-
-/// The service and version of a backend; also of a mirror.
-pub(super) fn check_backend(
-    scope: &mut Scope<'_>,
-    services: &Services<'_>,
-    backend: &BackendRef,
-    path: &str,
-) -> Option<(ServiceName, VersionLabel)> {
-    let name = scope.service(services, &backend.namespace, &backend.name, path)?;
-    let spec = services.spec(&name)?;
-    let port = u32::from(service::port(spec));
-    if let Some(written) = backend.port.filter(|&written| written != port) {
-        scope.fault(
-            &format!("{path}.port"),
-            format!("Service {name} has the port {port}, not {written}"),
-            "remove the port, or write the service's own",
-        );
-    }
-    let label = scope.version(services, &name, &backend.version, &format!("{path}.version"))?;
-    let serves = |version: &&segue_proto::config::v1::Version| version.name == label.as_str();
-    if backend.weight != Some(0) && spec.versions.iter().find(serves).is_some_and(is_retired) {
-        scope.fault(
-            &format!("{path}.version"),
-            format!("version {label} of {name} is retired and serves nothing"),
-            "send its share to another version",
-        );
-    }
-    Some((name, label))
 }
 
 fn check_timeouts(

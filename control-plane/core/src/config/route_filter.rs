@@ -11,8 +11,7 @@ use segue_proto::config::v1::{
 
 use super::format::{self, quoted};
 use super::lookup::{Scope, Services};
-use super::mesh;
-use super::route::check_backend;
+use super::{backend, mesh};
 
 const STATUSES: [u32; 5] = [301, 302, 303, 307, 308];
 const DEFAULT_STATUS: u16 = 302;
@@ -71,6 +70,7 @@ pub(super) fn check(
             filters.redirect = Some(check_redirect(scope, redirect, matches, &path));
         }
         if let Some(UrlRewrite { hostname, path: modifier }) = &filter.url_rewrite {
+            scope.no_wildcard(hostname, &format!("{path}.urlRewrite.hostname"));
             filters.host_rewrite = (!hostname.is_empty()).then(|| hostname.clone());
             filters.path_rewrite = modifier.as_ref().and_then(|modifier| {
                 check_modifier(scope, modifier, matches, &format!("{path}.urlRewrite.path"))
@@ -198,16 +198,16 @@ fn check_mirror(
 ) -> Option<mesh::Mirror> {
     let share =
         if mirror.percent.is_empty() { Ok(WHOLE) } else { format::percent(&mirror.percent) };
-    let backend = mirror.backend_ref.as_ref()?;
+    let copied = mirror.backend_ref.as_ref()?;
     let path = format!("{path}.backendRef");
-    if backend.weight.is_some() {
+    if copied.weight.is_some() {
         scope.fault(
             &format!("{path}.weight"),
             "a copy has no weight",
             "write `percent` beside backendRef",
         );
     }
-    let (service, version) = check_backend(scope, services, backend, &path)?;
+    let (service, version) = backend::check_one(scope, services, copied, &path)?;
     Some(mesh::Mirror { service, version, share: share.ok()? })
 }
 
@@ -231,6 +231,7 @@ fn check_redirect(
             "301, 302, 303, 307 or 308",
         );
     }
+    scope.no_wildcard(&redirect.hostname, &format!("{path}.hostname"));
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     mesh::Redirect {
         status: redirect

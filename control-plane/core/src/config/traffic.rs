@@ -24,6 +24,9 @@ pub(super) fn check(
     if let Some(health) = &spec.health_check {
         check_health(scope, health);
     }
+    if let Some(tls) = &spec.tls {
+        scope.no_wildcard(&tls.sni, "spec.tls.sni");
+    }
     let service = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef")?;
     let pool = spec.connection_pool.unwrap_or_default();
     let policy = mesh::TrafficPolicy {

@@ -88,8 +88,8 @@ impl Node {
         }
     }
 
-    /// The tree of a JSON value, without places.
-    pub fn from_json(value: &serde_json::Value) -> Self {
+    /// The tree of a JSON value, every node of which stands at `mark`.
+    pub fn from_json(value: &serde_json::Value, mark: Mark) -> Self {
         use serde_json::Value;
         let scalar = |text: String, plain| Content::Scalar { text, plain };
         let content = match value {
@@ -97,21 +97,21 @@ impl Node {
             Value::Bool(bool) => scalar(bool.to_string(), true),
             Value::Number(number) => scalar(number.to_string(), true),
             Value::String(text) => scalar(text.clone(), false),
-            Value::Array(items) => {
-                Content::List(items.iter().map(|item| Rc::new(Self::from_json(item))).collect())
-            }
+            Value::Array(items) => Content::List(
+                items.iter().map(|item| Rc::new(Self::from_json(item, mark))).collect(),
+            ),
             Value::Object(entries) => Content::Map(
                 entries
                     .iter()
                     .map(|(key, value)| Entry {
                         key: key.clone(),
-                        key_mark: Mark::default(),
-                        value: Rc::new(Self::from_json(value)),
+                        key_mark: mark,
+                        value: Rc::new(Self::from_json(value, mark)),
                     })
                     .collect(),
             ),
         };
-        Self::new(Mark::default(), content)
+        Self::new(mark, content)
     }
 }
 
@@ -120,15 +120,21 @@ impl Node {
 pub(super) fn read(file: &str, content: &str) -> (Vec<Rc<Node>>, Option<Fault>) {
     let mut documents = Vec::new();
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
+    let start = Mark { line: 1, column: 1 };
     let end = if content.len() > MAX_FILE_BYTES {
-        Err(Stop::new(
-            Mark { line: 1, column: 1 },
-            "the file is longer than 16 MiB",
-            "split it into several files",
-        ))
+        Err(Stop::new(start, "the file is longer than 16 MiB", "split it into several files"))
     } else {
         read_stream(content, &mut documents)
     };
+    // JSON is YAML but for escapes of characters beyond 16 bits (`\ud83d\ude00`), as many writers of
+    // JSON put them. Places are lost then.
+    if end.is_err()
+        && content.len() <= MAX_DOCUMENT_CHARS
+        && content.contains("\\u")
+        && let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_str(content)
+    {
+        return (vec![Rc::new(Node::from_json(&value, start))], None);
+    }
     let fault = end.err().map(|stop| Fault {
         place: Some(Place {
             file: file.to_owned(),

@@ -27,9 +27,21 @@ fn the_design_example_comes_back() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+#[test]
+fn json_of_any_layout_is_read() {
+    let compact = r#"{"kind":"Service","metadata":{"name":"a","annotations":{"x":"a\/b\u00e9 \"q\""}},
+        "spec":{"versions":[{"name":"v1"}]}}"#;
+    let emoji = compact.replace("a\\/b", "\\ud83d\\ude00");
+    assert!(to_yaml(&parsed(&emoji)[0].resource).contains("😀"));
+    for content in
+        [compact.to_owned(), compact.replace("        ", "\t"), format!("\n\n {compact}\n")]
+    {
+        let printed = to_yaml(&parsed(&content)[0].resource);
+        assert!(printed.contains(r#"x: "a/bé \"q\"""#), "{printed}");
+    }
+}
 
+proptest! {
     #[test]
     fn every_resource_comes_back(resource in any_resource()) {
         let typed = parse_typed(resource.clone());

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::super::{Kind, schema, to_json};
+use super::super::{Kind, reference, schema, to_json};
 use super::CHAT;
 use super::parsed;
 use super::roundtrip::any_resource;
@@ -44,9 +44,27 @@ fn what_the_reader_refuses_does_not_fit() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+#[test]
+fn the_reference_has_a_section_for_each_message() {
+    let reference = reference();
+    for kind in Kind::ALL {
+        assert!(reference.contains(&format!("\n## {kind}\n")), "{kind}");
+    }
+    let start = reference.find("### BackendRef\n").unwrap();
+    insta::assert_snapshot!(reference[start..].split("\n###").next().unwrap());
+    // Every link leads to a heading.
+    let link = Regex::new(r"\]\(#([a-z]+)\)").unwrap();
+    let headings: Vec<String> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace('.', ""))
+        .collect();
+    for link in link.captures_iter(&reference) {
+        assert!(headings.contains(&link[1].to_owned()), "{}", &link[1]);
+    }
+}
 
+proptest! {
     #[test]
     fn what_the_reader_takes_fits(resource in any_resource()) {
         let schema = schema(None);
