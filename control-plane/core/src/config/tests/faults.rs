@@ -1,8 +1,9 @@
 //! The exact words that people are told.
 
+use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 
-use super::super::{admit, parse};
+use super::super::{admit, parse, parse_typed};
 use super::text;
 
 /// Faults of a text, one a line.
@@ -140,4 +141,24 @@ fn a_batch_stands_on_what_the_store_has() {
         "a.yaml:3:8: ContextPolicy default/a: spec.targetRef: Service default/chat has the \
          ContextPolicy default/chat-sessions already (one ContextPolicy a service: join them)"
     );
+}
+
+#[test]
+fn messages_of_the_api_keep_the_same_rules() {
+    use prost_types::Duration;
+    use segue_proto::config::v1::resource::Resource as Body;
+    use segue_proto::config::v1::rollout_step::Action;
+
+    let mut resource = super::parsed(super::CHAT).remove(2).resource;
+    let Some(Body::Rollout(rollout)) = &mut resource.resource else { panic!("{resource:?}") };
+    let spec = rollout.spec.as_mut().unwrap();
+    spec.steps[0].action = Some(Action::Weight(f64::NAN));
+    spec.steps[0].hold = Some(Duration { seconds: -1, nanos: 0 });
+    spec.steps[2].hold = Some(Duration { seconds: 0, nanos: 1 });
+    spec.on_failure.as_mut().unwrap().action = 99;
+    spec.from = "V1".to_owned();
+    rollout.metadata.as_mut().unwrap().name.clear();
+    insta::assert_snapshot!(parse_typed(resource).unwrap_err());
+
+    assert!(parse_typed(Resource::default()).is_err());
 }
