@@ -16,6 +16,8 @@ use crate::error::CliError;
 /// Largest answer: a page of resources with their YAML.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time until an answer begins; a stream may then last.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of faults that an error may carry, which travels in HTTP/2 headers.
 const DETAIL_BYTES: u32 = 512 * 1024;
 
@@ -42,6 +44,7 @@ pub async fn connect(server: &str) -> Result<Channel, CliError> {
             CliError::Usage(format!("{server:?} is not an address: write it like http://host:port"))
         })?
         .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT)
         // Base64 and the message need room beyond the details.
         .http2_max_header_list_size(DETAIL_BYTES * 2);
     endpoint.connect().await.map_err(|error| CliError::Unreachable {

@@ -66,9 +66,11 @@ fn verdict(progress: &WaitActivatedResponse) -> Result<(), CliError> {
             format!("it is refused by{}", refusals.collect::<String>())
         }
         Outcome::Timeout | Outcome::Unspecified => {
-            let missing = progress.missing.join(", ");
-            let missing = if missing.is_empty() { "nobody".to_owned() } else { missing };
-            format!("the time is over; missing: {missing}")
+            if progress.missing.is_empty() {
+                "the time is over, and nobody has committed it".to_owned()
+            } else {
+                format!("the time is over; missing: {}", progress.missing.join(", "))
+            }
         }
     };
     Err(CliError::NotHeld(format!("{}: {reason}", told(progress))))

@@ -18,9 +18,9 @@ use crate::store::{self, RevisionRecord, StoreError, StoredResource};
 /// Request metadata by which a client says how many bytes of faults it can take.
 const DETAIL_BYTES: &str = "segue-detail-bytes";
 /// Errors travel in HTTP/2 headers, of which common clients take 8 KiB.
-const DETAIL_BYTES_DEFAULT: usize = 3 * 1024;
+const DETAIL_BYTES_DEFAULT: usize = 2 * 1024;
 const DETAIL_BYTES_MOST: usize = 1024 * 1024;
-const MESSAGE_BYTES: usize = 2 * 1024;
+const MESSAGE_BYTES: usize = 1536;
 
 /// `google.rpc.Status`, the form of `grpc-status-details-bin`.
 #[derive(Clone, PartialEq, prost::Message)]

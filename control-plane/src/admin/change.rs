@@ -131,7 +131,7 @@ impl Ledger {
         };
         let revision = self.store.commit(commit).await?;
         self.metrics.committed();
-        tracing::info!(%revision, author = terms.author, message = terms.message, "committed");
+        tracing::info!(%revision, author = terms.author, reason = terms.message, "committed");
         Ok(Outcome { revision, changes })
     }
 

@@ -47,6 +47,9 @@ pub async fn conclude(
 ) -> Result<u8, CliError> {
     let for_people = matches!(terms.output, Format::Table | Format::Wide);
     if for_people {
+        if changes.is_empty() {
+            session.output.note("Nothing changes.");
+        }
         for change in changes {
             let key = change.key.clone().unwrap_or_default();
             let dry = if terms.dry_run { " (dry run)" } else { "" };

@@ -129,11 +129,10 @@ async fn history(key: &ResourceKey, session: &mut Session<'_>) -> Result<Vec<Str
         let change = revision.changes.iter().find(|change| change.key.as_ref() == Some(key))?;
         let verb = name::verb(change.kind());
         let at = rows::local(revision.committed_at.as_ref());
-        let line = format!(
-            "revision {} {at} {verb} {} {}",
-            revision.revision, revision.author, revision.message
-        );
-        Some(line.trim_end().to_owned())
+        let words = [revision.author.as_str(), revision.message.as_str()];
+        let why: String =
+            words.iter().filter(|word| !word.is_empty()).map(|word| format!(" {word}")).collect();
+        Some(format!("revision {} {at} {verb}{why}", revision.revision))
     };
     Ok(revisions.iter().filter_map(line).take(MOST_HISTORY).collect())
 }

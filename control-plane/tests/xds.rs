@@ -1,0 +1,352 @@
+//! The xDS port over a real connection: what clients of both variants see, and what the fleet
+//! learns of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use prost::Message;
+use segue_control_plane::fleet::{Fleet, SidecarStatus};
+use segue_control_plane::xds::{SnapshotCache, xds_services};
+use segue_control_plane_core::compile::ResolvedEndpoints;
+use segue_control_plane_core::config::mesh::{MeshConfig, Protocol, Service, Version};
+use segue_proto::report::v1::report_service_client::ReportServiceClient;
+use segue_proto::report::v1::{self as report, ReportRequest};
+use segue_shared::ids::Revision;
+use segue_shared::shutdown::DrainSignal;
+use segue_shared::xds_names::short_type;
+use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// No answer of a test takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server on a free port of its own.
+struct Server {
+    cache: SnapshotCache,
+    fleet: Fleet,
+    drain: DrainSignal,
+    channel: Channel,
+}
+
+impl Server {
+    /// A server that has published the versions of `chat` as revision 1.
+    async fn with(versions: &[(&str, u16)]) -> Self {
+        let server = Self::silent().await;
+        server.publish(1, versions);
+        server
+    }
+
+    /// A server that has published nothing.
+    async fn silent() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cache, fleet, drain) = (SnapshotCache::new(), Fleet::new(), DrainSignal::new());
+        let services = xds_services(cache.clone(), fleet.clone(), drain.clone());
+        let until = drain.clone().cancelled_owned();
+        let incoming = TcpListenerStream::new(listener);
+        tokio::spawn(services.router().serve_with_incoming_shutdown(incoming, until));
+        let channel =
+            Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self { cache, fleet, drain, channel }
+    }
+
+    fn publish(&self, revision: u64, versions: &[(&str, u16)]) {
+        self.cache
+            .publish(Arc::new(chat(revision, versions)), Arc::new(ResolvedEndpoints::default()));
+    }
+
+    async fn delta(&self) -> Delta {
+        let (requests, receiver) = mpsc::channel(16);
+        let mut client = AggregatedDiscoveryServiceClient::new(self.channel.clone());
+        let answer = client.delta_aggregated_resources(ReceiverStream::new(receiver)).await;
+        Delta { requests, responses: answer.unwrap().into_inner() }
+    }
+
+    async fn sotw(&self) -> Sotw {
+        let (requests, receiver) = mpsc::channel(16);
+        let mut client = AggregatedDiscoveryServiceClient::new(self.channel.clone());
+        let answer = client.stream_aggregated_resources(ReceiverStream::new(receiver)).await;
+        Sotw { requests, responses: answer.unwrap().into_inner() }
+    }
+
+    /// Waits until the fleet's one node is as expected.
+    async fn node(&self, expected: impl Fn(&SidecarStatus) -> bool) -> SidecarStatus {
+        let mut changed = self.fleet.changed();
+        let found = async {
+            loop {
+                let sidecars = self.fleet.sidecars();
+                if let Some(found) = sidecars.into_iter().find(&expected) {
+                    return found;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        found.unwrap_or_else(|_| panic!("never came; there are {:?}", self.fleet.sidecars()))
+    }
+}
+
+struct Delta {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Delta {
+    async fn send(&self, request: DeltaDiscoveryRequest) {
+        self.requests.send(request).await.unwrap();
+    }
+
+    async fn want(&self, type_url: &str, names: &[&str]) {
+        let request = DeltaDiscoveryRequest {
+            node: Some(node("delta-node", "segue-sidecar")),
+            type_url: type_url.to_owned(),
+            resource_names_subscribe: names.iter().map(|&name| name.to_owned()).collect(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.send(request).await;
+    }
+
+    async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message()).await;
+        next.expect("no response").map(|response| response.expect("the stream ended"))
+    }
+
+    async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: error.map(fault),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.send(request).await;
+    }
+
+    /// The next response, ACKed: `Cluster +a -b`.
+    async fn heard(&mut self) -> String {
+        let response = self.next().await.unwrap();
+        self.answer(&response, None).await;
+        let added = response.resources.iter().map(|resource| format!(" +{}", resource.name));
+        let removed = response.removed_resources.iter().map(|name| format!(" -{name}"));
+        let all: String = added.chain(removed).collect();
+        format!("{}{all}", short_type(&response.type_url))
+    }
+}
+
+struct Sotw {
+    requests: mpsc::Sender<DiscoveryRequest>,
+    responses: Streaming<DiscoveryResponse>,
+}
+
+impl Sotw {
+    async fn want(&self, type_url: &str, names: &[&str], answers: Option<&DiscoveryResponse>) {
+        let request = DiscoveryRequest {
+            node: Some(node("sotw-node", "envoy")),
+            type_url: type_url.to_owned(),
+            resource_names: names.iter().map(|&name| name.to_owned()).collect(),
+            version_info: answers.map(|to| to.version_info.clone()).unwrap_or_default(),
+            response_nonce: answers.map(|to| to.nonce.clone()).unwrap_or_default(),
+            ..DiscoveryRequest::default()
+        };
+        self.requests.send(request).await.unwrap();
+    }
+
+    async fn next(&mut self) -> DiscoveryResponse {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message()).await;
+        next.expect("no response").unwrap().expect("the stream ended")
+    }
+}
+
+fn node(id: &str, agent: &str) -> Node {
+    Node { id: id.to_owned(), user_agent_name: agent.to_owned(), ..Node::default() }
+}
+
+fn fault(message: &str) -> envoy_types::pb::google::rpc::Status {
+    envoy_types::pb::google::rpc::Status {
+        code: 3,
+        message: message.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn chat(revision: u64, versions: &[(&str, u16)]) -> MeshConfig {
+    let version = |&(label, port): &(&str, u16)| Version {
+        label: label.parse().unwrap(),
+        endpoints: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+        dns: None,
+    };
+    let service = Service {
+        name: "chat".parse().unwrap(),
+        protocol: Protocol::Http,
+        hosts: Vec::new(),
+        port: 80,
+        versions: versions.iter().map(version).collect(),
+        default_version: versions[0].0.parse().unwrap(),
+        depends_on: None,
+    };
+    let services = [(service.name.clone(), service)].into();
+    MeshConfig { revision: Revision(revision), services, ..MeshConfig::default() }
+}
+
+/// Subscribes as our sidecars do and takes everything in.
+async fn settle(client: &mut Delta, versions: &[&str]) {
+    let names: Vec<String> =
+        versions.iter().map(|version| format!("default/chat/{version}")).collect();
+    client.want(CLUSTER, &[]).await;
+    assert!(client.heard().await.starts_with("Cluster +"));
+    client.want(ENDPOINT, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert!(client.heard().await.starts_with("ClusterLoadAssignment +"));
+    client.want(LISTENER, &[]).await;
+    assert_eq!(client.heard().await, "Listener +outbound");
+    client.want(ROUTE, &["outbound"]).await;
+    assert_eq!(client.heard().await, "RouteConfiguration +outbound");
+    client.want(SNAPSHOT_MARK, &["snapshot"]).await;
+    assert_eq!(client.heard().await, "SnapshotMark +snapshot");
+}
+
+#[tokio::test]
+async fn a_version_moves_without_a_gap_for_a_delta_client() {
+    let server = Server::with(&[("v1", 9001)]).await;
+    let mut client = server.delta().await;
+    settle(&mut client, &["v1"]).await;
+    server.node(|node| node.accepted_revision == Revision(1)).await;
+
+    server.publish(2, &[("v2", 9002)]);
+    assert_eq!(client.heard().await, "Cluster +default/chat/v2");
+    client.want(ENDPOINT, &["default/chat/v2"]).await;
+    assert_eq!(client.heard().await, "ClusterLoadAssignment +default/chat/v2");
+    assert_eq!(client.heard().await, "RouteConfiguration +outbound");
+    assert_eq!(client.heard().await, "Cluster -default/chat/v1");
+    assert_eq!(client.heard().await, "ClusterLoadAssignment -default/chat/v1");
+    assert_eq!(client.heard().await, "SnapshotMark +snapshot");
+    server.node(|node| node.accepted_revision == Revision(2)).await;
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_server_only_the_change_travels() {
+    let server = Server::with(&[("v1", 9001), ("v2", 9002)]).await;
+    let mut client = server.delta().await;
+    client.want(CLUSTER, &[]).await;
+    let response = client.next().await.unwrap();
+    let versions = response.resources.into_iter().map(|resource| (resource.name, resource.version));
+    let versions: std::collections::HashMap<String, String> = versions.collect();
+
+    let restarted = Server::with(&[("v1", 9001), ("v2", 9002), ("v3", 9003)]).await;
+    let mut client = restarted.delta().await;
+    client
+        .send(DeltaDiscoveryRequest {
+            node: Some(node("delta-node", "segue-sidecar")),
+            type_url: CLUSTER.to_owned(),
+            initial_resource_versions: versions,
+            ..DeltaDiscoveryRequest::default()
+        })
+        .await;
+    assert_eq!(client.heard().await, "Cluster +default/chat/v3");
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_with_its_reason() {
+    let server = Server::with(&[("v1", 9001), ("v2", 9002)]).await;
+    let mut client = server.delta().await;
+    client.want(CLUSTER, &[]).await;
+    let response = client.next().await.unwrap();
+    client.answer(&response, Some("default/chat/v2: lb_policy: unknown")).await;
+    let node = server.node(|node| !node.rejections.is_empty()).await;
+    assert_eq!(node.rejections.len(), 1);
+    let rejection = &node.rejections[0];
+    assert_eq!(
+        (rejection.type_url.as_str(), rejection.resource.as_str()),
+        (CLUSTER, "default/chat/v2")
+    );
+    assert_eq!((rejection.revision, node.accepted_revision), (Revision(1), Revision::NONE));
+    assert!(rejection.reason.contains("lb_policy"));
+}
+
+#[tokio::test]
+async fn a_state_of_the_world_client_gets_all_clusters_each_time() {
+    let server = Server::with(&[("v1", 9001)]).await;
+    let mut client = server.sotw().await;
+    client.want(CLUSTER, &[], None).await;
+    let clusters = client.next().await;
+    client.want(ENDPOINT, &["default/chat/v1"], None).await;
+    client.want(CLUSTER, &[], Some(&clusters)).await;
+    let endpoints = client.next().await;
+    assert_eq!(endpoints.type_url, ENDPOINT);
+    client.want(ENDPOINT, &["default/chat/v1"], Some(&endpoints)).await;
+
+    server.publish(2, &[("v1", 9001), ("v2", 9002)]);
+    let clusters = client.next().await;
+    let names = clusters.resources.iter().map(|any| Cluster::decode(&*any.value).unwrap().name);
+    assert_eq!(names.collect::<Vec<_>>(), ["default/chat/v1", "default/chat/v2"]);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_an_empty_mesh_before_the_first_publication() {
+    let server = Server::silent().await;
+    let mut client = server.delta().await;
+    client.want(CLUSTER, &[]).await;
+    assert!(server.fleet.sidecars().is_empty());
+    server.publish(3, &[("v1", 9001)]);
+    assert_eq!(client.heard().await, "Cluster +default/chat/v1");
+}
+
+#[tokio::test]
+async fn a_stream_without_a_name_is_refused_and_a_drain_ends_streams() {
+    let server = Server::with(&[("v1", 9001)]).await;
+    let mut nameless = server.delta().await;
+    nameless
+        .send(DeltaDiscoveryRequest { type_url: CLUSTER.to_owned(), ..Default::default() })
+        .await;
+    assert_eq!(nameless.next().await.unwrap_err().code(), Code::InvalidArgument);
+
+    let mut client = server.delta().await;
+    client.want(CLUSTER, &[]).await;
+    assert_eq!(client.heard().await, "Cluster +default/chat/v1");
+    server.drain.cancel();
+    assert_eq!(client.next().await.unwrap_err().code(), Code::Unavailable);
+    server.node(|node| !node.connected).await;
+}
+
+#[tokio::test]
+async fn a_sidecar_tells_what_it_runs() {
+    let server = Server::with(&[("v1", 9001)]).await;
+    let (reports, receiver) = mpsc::channel(4);
+    let mut client = ReportServiceClient::new(server.channel.clone());
+    let answer = client.report(ReceiverStream::new(receiver)).await;
+    let mut answers = answer.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.interval.unwrap().seconds, 1);
+    let who = report::Node {
+        id: "a".to_owned(),
+        service: "default/shop".to_owned(),
+        version: "v1".to_owned(),
+        release: "0.1.0".to_owned(),
+    };
+    let delivery =
+        report::Delivery { accepted_revision: 7, activated_revision: 6, rejections: Vec::new() };
+    let count = report::VersionCounts {
+        service: "default/chat".to_owned(),
+        version: "v1".to_owned(),
+        requests: 100,
+        failures: 1,
+        in_flight: 2,
+    };
+    let request = ReportRequest { node: Some(who), delivery: Some(delivery), counts: vec![count] };
+    reports.send(request).await.unwrap();
+    let node = server.node(|node| node.activated_revision == Revision(6)).await;
+    assert!(node.reports && node.connected);
+    assert_eq!((node.service.as_str(), node.accepted_revision), ("default/shop", Revision(7)));
+    drop(reports);
+    let node = server.node(|node| !node.connected).await;
+    assert_eq!((node.traffic[0].requests, node.traffic[0].failures), (100, 1));
+}
