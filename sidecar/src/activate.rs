@@ -93,16 +93,72 @@ pub async fn activate(
     handle.publish(next);
 }
 
-/// Clusters with endpoints that had none before, or were not there. Old ones keep their connections,
-/// and those that are gone drain in the pools as their requests end.
+/// Clusters that routes name now and did not name before, or not with endpoints. Old ones keep their
+/// connections, and those that are gone drain in the pools as their requests end.
 fn cold_clusters(current: &CompiledSnapshot, next: &CompiledSnapshot) -> Vec<Arc<Cluster>> {
     let served = |name: &str| {
-        let index = current.clusters.index_of(name)?;
-        current.clusters.get(index).filter(|cluster| !cluster.endpoints.is_empty())
+        current.clusters.routed_by_name(name).is_some_and(|before| !before.endpoints.is_empty())
     };
     next.clusters
-        .iter()
-        .filter(|cluster| !cluster.endpoints.is_empty() && served(&cluster.name).is_none())
+        .routed()
+        .filter(|cluster| !cluster.endpoints.is_empty() && !served(&cluster.name))
         .map(Arc::clone)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use segue_sidecar_core::snapshot::{ClusterTable, Endpoint, HttpVersion, PoolLimits};
+
+    use super::*;
+
+    fn cluster(name: &str, endpoints: u16) -> Arc<Cluster> {
+        let endpoint = |i| Endpoint { address: ([127, 0, 0, 1], 9000 + i).into(), weight: 1 };
+        Arc::new(Cluster {
+            name: name.into(),
+            version: None,
+            http: HttpVersion::Http1,
+            connect_timeout: Duration::from_secs(1),
+            limits: PoolLimits::default(),
+            endpoints: (0..endpoints).map(endpoint).collect(),
+        })
+    }
+
+    fn snapshot(clusters: &[(&str, u16)], routed: usize) -> CompiledSnapshot {
+        let clusters = clusters.iter().map(|(name, endpoints)| cluster(name, *endpoints));
+        let clusters = ClusterTable::with_routed(clusters.collect(), routed);
+        CompiledSnapshot { clusters, ..CompiledSnapshot::default() }
+    }
+
+    #[test]
+    fn what_routes_begin_to_name_is_cold() {
+        let current = snapshot(&[("old", 1), ("empty", 0), ("idle", 1)], 2);
+        let next = snapshot(
+            &[("old", 2), ("empty", 1), ("idle", 1), ("new", 1), ("nobody", 0), ("x", 1)],
+            5,
+        );
+        let cold: Vec<String> =
+            cold_clusters(&current, &next).iter().map(|it| it.name.to_string()).collect();
+        assert_eq!(cold, ["empty", "idle", "new"]);
+    }
+
+    /// Never answers.
+    struct Stuck;
+
+    impl Warm for Stuck {
+        async fn warm(&self, _: &Arc<Cluster>) -> bool {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dead_endpoints_hold_up_the_swap_for_a_bounded_time() {
+        let handle = SnapshotHandle::new();
+        let names: Vec<String> = (0..200).map(|i| i.to_string()).collect();
+        let clusters: Vec<(&str, u16)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let begun = Instant::now();
+        activate(&handle, &Stuck, snapshot(&clusters, 200), warm_deadline()).await;
+        assert_eq!(begun.elapsed(), WARM_TIME);
+        assert_eq!(handle.load().generation, 1);
+    }
 }

@@ -1,4 +1,5 @@
 //! The xDS client against a control plane that the test plays by hand.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail so")]
 
 #[path = "../src/xds/sample.rs"]
 mod sample;

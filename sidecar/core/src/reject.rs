@@ -43,7 +43,7 @@ impl Fault {
     /// The same fault as seen from the message that holds this one under `parent`.
     pub fn under(mut self, parent: &str) -> Self {
         if self.path.is_empty() {
-            self.path = parent.to_owned();
+            self.path.push_str(parent);
         } else if self.path.starts_with('[') {
             self.path.insert_str(0, parent);
         } else {

@@ -29,11 +29,11 @@ use segue_proto::extension::v1::SnapshotMark;
 use segue_shared::extension::{pack, pack_as};
 use segue_shared::xds_names::type_urls;
 
-fn ads() -> Option<ConfigSource> {
-    Some(ConfigSource {
+fn ads() -> ConfigSource {
+    ConfigSource {
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..Default::default()
-    })
+    }
 }
 
 /// The outbound listener.
@@ -44,7 +44,7 @@ pub fn listener() -> Any {
             ..Default::default()
         }],
         route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: ads(),
+            config_source: Some(ads()),
             route_config_name: "outbound".to_owned(),
         })),
         ..Default::default()
@@ -86,7 +86,10 @@ fn eds(name: &str) -> Cluster {
     Cluster {
         name: name.to_owned(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(3)),
-        eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), ..Default::default() }),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

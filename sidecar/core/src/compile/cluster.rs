@@ -39,7 +39,7 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `idle_timeout: 0` turns the timeout off; a pool still lets go of a connection some day.
-const LONGEST_IDLE: Duration = Duration::from_secs(3600);
+const LONGEST_IDLE: Duration = Duration::from_hours(1);
 
 /// A cluster whose endpoints may come apart from it.
 #[derive(Debug, PartialEq)]

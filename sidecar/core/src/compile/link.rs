@@ -141,7 +141,7 @@ impl Linker {
             generation: 0,
             revision,
             routes: Arc::clone(&routes.table),
-            clusters: ClusterTable::new(clusters),
+            clusters: ClusterTable::with_routed(clusters, routes.clusters.len()),
         }
     }
 

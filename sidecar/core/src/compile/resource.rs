@@ -69,7 +69,7 @@ pub fn compile(type_url: &str, name: Option<&str>, value: &[u8]) -> Result<Compi
             assignment(&message).map(|it| Compiled::Assignment(Arc::new(it)))
         }),
         type_urls::SNAPSHOT_MARK => decode(value).map(|message: SnapshotMark| {
-            own_name = xds_names::SNAPSHOT_MARK.to_owned();
+            own_name.push_str(xds_names::SNAPSHOT_MARK);
             let revision = Revision(message.revision);
             Compiled::Mark(Mark { revision, digest: message.digest })
         }),

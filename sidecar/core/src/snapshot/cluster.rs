@@ -21,6 +21,7 @@ impl ClusterIndex {
 pub struct ClusterTable {
     clusters: Vec<Arc<Cluster>>,
     by_name: HashMap<Arc<str>, ClusterIndex>,
+    routed: usize,
 }
 
 /// One cluster. An unchanged cluster is the same `Arc` in the next snapshot.
@@ -68,7 +69,7 @@ impl Default for PoolLimits {
             max_connections: 1024,
             max_pending_requests: 1024,
             max_requests: 1024,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -82,13 +83,19 @@ pub struct Endpoint {
 }
 
 impl ClusterTable {
-    /// A table of these clusters; the first of two with one name counts.
+    /// A table of these clusters, all of which routes name; the first of two with one name counts.
     pub fn new(clusters: Vec<Arc<Cluster>>) -> Self {
+        let routed = clusters.len();
+        Self::with_routed(clusters, routed)
+    }
+
+    /// A table of clusters of which routes name the first `routed`.
+    pub fn with_routed(clusters: Vec<Arc<Cluster>>, routed: usize) -> Self {
         let mut by_name = HashMap::with_capacity(clusters.len());
         for (i, cluster) in clusters.iter().enumerate() {
             by_name.entry(Arc::clone(&cluster.name)).or_insert(ClusterIndex(i as u32));
         }
-        Self { clusters, by_name }
+        Self { clusters, by_name, routed }
     }
 
     /// The cluster at an index of the same snapshot.
@@ -99,6 +106,17 @@ impl ClusterTable {
     /// The place of a name.
     pub fn index_of(&self, name: &str) -> Option<ClusterIndex> {
         self.by_name.get(name).copied()
+    }
+
+    /// The cluster of a name, where routes name it.
+    pub fn routed_by_name(&self, name: &str) -> Option<&Arc<Cluster>> {
+        let index = self.index_of(name).filter(|index| (index.0 as usize) < self.routed)?;
+        self.get(index)
+    }
+
+    /// The clusters that routes name.
+    pub fn routed(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.iter().take(self.routed)
     }
 
     /// All clusters in the order of their indices.

@@ -36,11 +36,11 @@ use envoy_types::pb::google::protobuf::{Any, UInt32Value};
 use segue_proto::extension::v1 as pb;
 use segue_shared::extension::{pack, pack_as};
 
-fn ads() -> Option<ConfigSource> {
-    Some(ConfigSource {
+fn ads() -> ConfigSource {
+    ConfigSource {
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..Default::default()
-    })
+    }
 }
 
 /// An outbound listener with filters (name, optional) before the router.
@@ -62,7 +62,7 @@ pub fn listener(name: &str, routes: &str, filters: &[(&str, bool)]) -> Listener 
     let manager = HttpConnectionManager {
         http_filters: filters.iter().map(unknown).chain([router]).collect(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: ads(),
+            config_source: Some(ads()),
             route_config_name: routes.to_owned(),
         })),
         ..Default::default()
@@ -158,10 +158,15 @@ pub fn cluster(name: &str, http2: bool) -> Cluster {
     Cluster {
         name: name.to_owned(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(3)),
-        eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), ..Default::default() }),
-        typed_extension_protocol_options: http2
-            .then(|| HashMap::from([(key, pack(&options))]))
-            .unwrap_or_default(),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            ..Default::default()
+        }),
+        typed_extension_protocol_options: if http2 {
+            HashMap::from([(key, pack(&options))])
+        } else {
+            HashMap::new()
+        },
         ..Default::default()
     }
 }
