@@ -117,15 +117,16 @@ impl<V: Variant> Session<V> {
             return Err(Malformed::TooManyTypes);
         }
         let subscription = self.subscriptions.entry(type_url.to_owned()).or_default();
-        let about_endpoints = [type_urls::CLUSTER, type_urls::ENDPOINT].contains(&type_url);
+        let of_endpoints = type_url == type_urls::ENDPOINT;
+        let of_clusters = type_url == type_urls::CLUSTER;
         let (nonce, error) = V::answer_of(&request);
         subscription.answered(nonce, error);
         V::subscribe(subscription, request, first);
         if subscription.names.len() > MAX_NAMES {
             return Err(Malformed::TooManyNames);
         }
-        self.look_at_endpoints |= about_endpoints;
-        if first && self.subscriptions.contains_key(type_urls::ENDPOINT) {
+        self.look_at_endpoints |= of_endpoints || of_clusters;
+        if first && of_endpoints {
             // Clusters may have been sent anew before their endpoints were asked for.
             let clusters = self.subscriptions.get(type_urls::CLUSTER);
             let sent = clusters.map(Subscription::sent_here).unwrap_or_default();
