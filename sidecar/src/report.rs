@@ -29,7 +29,7 @@ const REPORTS_WAITING: usize = 2;
 /// Resources named in one report.
 const MOST_REJECTIONS: usize = 100;
 /// A control plane of other make has no report service: asked again this rarely.
-const FOREIGN_PAUSE: Duration = Duration::from_secs(300);
+const FOREIGN_PAUSE: Duration = Duration::from_mins(5);
 
 /// What is reported, and where to.
 pub struct Report {

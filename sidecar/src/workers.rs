@@ -87,7 +87,7 @@ impl Workers {
             ended.push(at_end);
             thread::Builder::new().name(format!("segue-worker-{index}")).spawn(move || {
                 let worker = Worker::new(index, &snapshots, &counters, settings.app);
-                if let Err(error) = run(worker, sockets, settings.drain_timeout, drain) {
+                if let Err(error) = run(worker, sockets, settings.drain_timeout, &drain) {
                     tracing::error!(%error, worker = index, "a worker cannot run");
                 }
                 // Nobody waits where the process ends without a drain.
@@ -126,7 +126,7 @@ fn run(
     worker: Worker,
     sockets: Sockets,
     drain_timeout: Duration,
-    drain: DrainSignal,
+    drain: &DrainSignal,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {

@@ -32,7 +32,7 @@ use crate::xds::XdsStatus;
 const MOST_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A caller gets its answers within this time, however it reads.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
+const CONNECTION_TIME: Duration = Duration::from_mins(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the endpoint shows and changes.

@@ -100,7 +100,7 @@ pub async fn forward(
 /// The request as the upstream shall see it.
 pub fn prepare(
     request: &mut Request<RequestBody>,
-    context: RequestContext,
+    context: &RequestContext,
     cluster: &Cluster,
     forward: Option<&Forward>,
 ) -> Result<(), Reject> {
@@ -154,7 +154,8 @@ async fn attempt_http1(
     request: Request<RequestBody>,
     fresh: bool,
 ) -> Result<Response<ResponseSource>, Failed> {
-    let kept = if fresh { None } else { pool.take_idle() };
+    let idempotent = retry::is_idempotent(request.method());
+    let kept = if fresh { None } else { pool.take_idle(!idempotent).await };
     let was_kept = kept.is_some();
     let connection = match kept {
         Some(connection) => connection,
@@ -163,7 +164,7 @@ async fn attempt_http1(
             Err(error) => return Err(unconnected(&error, request)),
         },
     };
-    let copy = if retry::is_idempotent(request.method()) { retry::copy(&request) } else { None };
+    let copy = if idempotent { retry::copy(&request) } else { None };
     let failure = match connection.send(request, pool).await {
         Ok(response) => {
             return Ok(response.map(|body| {
@@ -177,8 +178,8 @@ async fn attempt_http1(
         Some(request) => (Cause::Connect, Reject::ConnectFailed, Some(request)),
         None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
         None if failure.malformed => (Cause::Final, Reject::UpstreamMalformed, None),
-        None if was_kept => (Cause::Stale, Reject::UpstreamClosed, copy),
-        None => (Cause::Closed, Reject::UpstreamClosed, copy),
+        None if copy.is_some() => (Cause::Stale, Reject::UpstreamClosed, copy),
+        None => (Cause::Closed, Reject::UpstreamClosed, None),
     };
     debug!(error = %failure.error, "HTTP/1.1 upstream");
     Err(Failed { cause, reject, request })

@@ -105,7 +105,7 @@ async fn send(
         return Err(Reject::Overflow);
     }
     let arrival = context.arrival;
-    prepare(&mut request, context, target.cluster, target.forward)?;
+    prepare(&mut request, &context, target.cluster, target.forward)?;
     let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
     let timeout = target.forward.and_then(|forward| forward.timeout);
     let mut deadline =

@@ -201,10 +201,10 @@ pub fn redirect(
     let (host, own_port) = split_port(authority);
     let moved = redirect.scheme.is_some() || redirect.host.is_some();
     let mut location = format!("{scheme}://{}", redirect.host.as_deref().unwrap_or(host));
-    match (redirect.port, own_port) {
-        (Some(port), _) => location.push_str(&format!(":{port}")),
-        (None, Some(port)) if !moved => location.push_str(&format!(":{port}")),
-        _ => {}
+    let own_port = own_port.filter(|_| !moved).map(str::to_owned);
+    if let Some(port) = redirect.port.map(|port| port.to_string()).or(own_port) {
+        location.push(':');
+        location.push_str(&port);
     }
     let path = match &redirect.path {
         Some(rewrite) => rewritten_path(rewrite, uri.path(), prefix),

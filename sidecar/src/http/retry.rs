@@ -10,7 +10,7 @@ use super::body::RequestBody;
 /// Attempts on other endpoints after connections that could not be opened, unless the route says
 /// otherwise.
 const CONNECT_RETRIES: u32 = 2;
-/// Attempts after a kept connection turned out to be closed: the next one is a new connection.
+/// Attempts after a connection turned out to be closed: the next one is a new connection.
 const STALE_RETRIES: u32 = 2;
 /// Pause before a route's own retry where it names none.
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
@@ -21,9 +21,10 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(250);
 pub enum Cause {
     /// No connection came about.
     Connect,
-    /// A kept connection was closed before the answer, most likely before the request came.
+    /// The connection was closed before the answer, most likely before the request came, and a
+    /// second time does no harm.
     Stale,
-    /// The upstream closed a new connection, or refused the stream.
+    /// The connection was closed before the answer, and nobody knows what the upstream did.
     Closed,
     /// Anything that a repetition cannot cure.
     Final,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// From the first byte of a head to its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two requests.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What a connection shall do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use segue_sidecar_core::snapshot::Cluster;
 use tokio::sync::Mutex;
@@ -16,6 +17,8 @@ use crate::outcome::ClusterCounters;
 
 /// Idle HTTP/1.1 connections kept to one endpoint by one worker.
 const MOST_IDLE: usize = 256;
+/// Rest after which an upstream may well have closed a connection.
+const RESTED: Duration = Duration::from_millis(50);
 
 /// The pool of one endpoint.
 pub struct EndpointPool {
@@ -50,10 +53,16 @@ impl EndpointPool {
         }
     }
 
-    /// An idle HTTP/1.1 connection that is still open, as far as can be known.
-    pub fn take_idle(&self) -> Option<Http1Connection> {
+    /// An idle HTTP/1.1 connection that is still open, as far as is known. What must not be sent
+    /// twice is `careful`: where a connection rested for a while, news from the system are awaited
+    /// first.
+    pub async fn take_idle(&self, careful: bool) -> Option<Http1Connection> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
+            if careful && idle.since.elapsed() > RESTED {
+                // The runtime looks at its sockets before it comes back.
+                tokio::task::yield_now().await;
+            }
             if idle.connection.is_usable() {
                 return Some(idle.connection);
             }

@@ -1,8 +1,10 @@
 //! A data plane without a control plane, real upstreams and real callers, all in this process.
-#![allow(dead_code)] // Each test file uses a part.
+// Each test file uses a part, and a broken helper is a failed test.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,6 +195,7 @@ pub async fn upstream(http: HttpVersion) -> Upstream {
 }
 
 pub const BIG: usize = 10 * 1024 * 1024;
+static CHUNK: [u8; 65536] = [7; 65536];
 
 async fn answer(request: Request<Incoming>) -> Response<Body> {
     if request.method() == http::Method::HEAD {
@@ -221,7 +224,7 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         "/big" => {
             let chunks = futures_util::stream::iter(
                 (0..BIG / 65536)
-                    .map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[7; 65536])))),
+                    .map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from_static(&CHUNK)))),
             );
             Response::new(BodyExt::boxed(StreamBody::new(chunks)))
         }
@@ -242,7 +245,7 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             let mut lines =
                 format!("{} {:?} {}\n", request.method(), request.version(), request.uri());
             for (name, value) in request.headers() {
-                lines += &format!("{name}: {}\n", value.to_str().unwrap());
+                writeln!(lines, "{name}: {}", value.to_str().unwrap()).unwrap();
             }
             let mut response = text(&lines);
             let headers = response.headers_mut();
@@ -349,7 +352,7 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
 
 /// A body of unknown length, in chunks of 64 KiB.
 pub fn streamed(length: usize) -> Body {
-    let chunks = (0..length / 65536).map(|_| Ok(Frame::data(Bytes::from_static(&[7; 65536]))));
+    let chunks = (0..length / 65536).map(|_| Ok(Frame::data(Bytes::from_static(&CHUNK))));
     BodyExt::boxed(StreamBody::new(futures_util::stream::iter(chunks)))
 }
 
