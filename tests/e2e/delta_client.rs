@@ -8,7 +8,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use segue_shared::xds_names::type_urls::{CLUSTER, LISTENER, ROUTE};
+use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use segue_shared::xds_names::{OUTBOUND_ROUTES, short_type};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ pub struct Brought {
     pub removed: BTreeSet<String>,
 }
 
-/// A client of clusters, listeners and routes.
+/// A client of clusters, their endpoints, listeners and routes.
 pub struct DeltaClient {
     runtime: Runtime,
     /// Type to name to version.
@@ -48,7 +48,8 @@ impl DeltaClient {
     /// Opens a stream, tells what it holds, takes answers until none comes any more, and closes the
     /// stream.
     pub fn connect(&mut self, xds: SocketAddr) -> io::Result<Brought> {
-        let first = [CLUSTER, LISTENER, ROUTE].map(|type_url| self.first_request(type_url));
+        let first =
+            [CLUSTER, ENDPOINT, LISTENER, ROUTE].map(|type_url| self.first_request(type_url));
         let Self { runtime, held } = self;
         let mut brought = Brought::default();
         runtime.block_on(async {
@@ -74,6 +75,21 @@ impl DeltaClient {
                 limit = QUIET;
                 let said = |name: &str| format!("{} {name}", short_type(&answer.type_url));
                 let of_type = held.entry(answer.type_url.clone()).or_default();
+                if answer.type_url == CLUSTER {
+                    // As every client does: the endpoints of a new cluster, before the ACK.
+                    let endpoints = DeltaDiscoveryRequest {
+                        type_url: ENDPOINT.to_owned(),
+                        resource_names_subscribe: answer
+                            .resources
+                            .iter()
+                            .map(|resource| resource.name.clone())
+                            .filter(|name| !of_type.contains_key(name))
+                            .collect(),
+                        resource_names_unsubscribe: answer.removed_resources.clone(),
+                        ..DeltaDiscoveryRequest::default()
+                    };
+                    requests.send(endpoints).await.map_err(io::Error::other)?;
+                }
                 for resource in answer.resources {
                     brought.changed.insert(said(&resource.name));
                     of_type.insert(resource.name, resource.version);
@@ -95,7 +111,13 @@ impl DeltaClient {
     }
 
     fn first_request(&self, type_url: &str) -> DeltaDiscoveryRequest {
-        let names = if type_url == ROUTE { vec![OUTBOUND_ROUTES.to_owned()] } else { Vec::new() };
+        let names = match type_url {
+            ROUTE => vec![OUTBOUND_ROUTES.to_owned()],
+            ENDPOINT => {
+                self.held.get(CLUSTER).into_iter().flatten().map(|(n, _)| n.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
         DeltaDiscoveryRequest {
             node: Some(Node {
                 id: "delta-client".into(),

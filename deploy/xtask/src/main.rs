@@ -28,7 +28,7 @@ enum Verb {
     },
     /// Runs all tests, with real peers, and ends with a count
     Test {
-        /// Only tests whose names contain one of these
+        /// Only tests with one of these in the name of the test or of its program
         filters: Vec<String>,
     },
     /// Measures the sidecar beside Envoy, HAProxy and nginx in one run

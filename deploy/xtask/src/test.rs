@@ -29,7 +29,10 @@ pub fn run(filters: &[String]) -> Outcome {
             cargo::run(&mut prepare(cargo(&["test", "--quiet", "--workspace", "--doc"]))?)?;
         }
         let mut command = cargo(&["nextest", "run", "--workspace"]);
-        command.args(filters);
+        for filter in filters {
+            let anywhere = ["test", "binary"].map(|kind| format!("{kind}(~{filter})"));
+            command.args(["-E", &anywhere.join(" | ")]);
+        }
         return cargo::run(&mut prepare(command)?);
     }
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--"]);
