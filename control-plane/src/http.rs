@@ -27,7 +27,7 @@ const MOST_CONNECTIONS: usize = 64;
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Life of a connection: scrapers open a new one.
-const MOST_AGE: Duration = Duration::from_secs(300);
+const MOST_AGE: Duration = Duration::from_mins(5);
 /// Pause after a failed accept, such as without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

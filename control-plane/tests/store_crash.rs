@@ -3,6 +3,8 @@
 //! A second process commits as fast as it can and prints each acknowledged revision; this one
 //! kills it at a random moment and opens what is left, thirty times over on one store.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -17,7 +17,7 @@ use crate::error::CliError;
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time until an answer begins; a stream may then last.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of faults that an error may carry, which travels in HTTP/2 headers.
 const DETAIL_BYTES: u32 = 512 * 1024;
 

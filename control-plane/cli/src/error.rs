@@ -1,5 +1,6 @@
 //! What goes wrong, in words that say what to do.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
@@ -94,7 +95,7 @@ fn line(fault: &api::Fault) -> String {
         line.push_str(&fault.file);
         line.push(':');
         if fault.line > 0 {
-            line.push_str(&format!("{}:{}:", fault.line, fault.column));
+            let _ = write!(line, "{}:{}:", fault.line, fault.column);
         }
         line.push(' ');
     }
@@ -106,7 +107,7 @@ fn line(fault: &api::Fault) -> String {
     }
     line.push_str(&fault.message);
     if !fault.hint.is_empty() {
-        line.push_str(&format!(" ({})", fault.hint));
+        let _ = write!(line, " ({})", fault.hint);
     }
     line
 }

@@ -1,5 +1,6 @@
 //! Waiting for sidecars, with a bar on a terminal and plain lines elsewhere.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -58,9 +59,9 @@ fn verdict(progress: &WaitActivatedResponse) -> Result<(), CliError> {
                 let mut line =
                     format!("\n  {}: {} {}", one.node_id, rejection.r#type, rejection.resource);
                 if !rejection.field_path.is_empty() {
-                    line.push_str(&format!(": {}", rejection.field_path));
+                    let _ = write!(line, ": {}", rejection.field_path);
                 }
-                line.push_str(&format!(": {}", rejection.reason));
+                let _ = write!(line, ": {}", rejection.reason);
                 line
             });
             format!("it is refused by{}", refusals.collect::<String>())

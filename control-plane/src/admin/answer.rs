@@ -1,5 +1,6 @@
 //! From the words of the control plane to those of the API.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use prost::Message as _;
@@ -93,7 +94,7 @@ fn message(faults: &Faults) -> String {
     for (told, fault) in faults.0.iter().enumerate() {
         let line = fault.to_string();
         if message.len() + line.len() > MESSAGE_BYTES && told > 0 {
-            message.push_str(&format!("\n… and {} more", faults.0.len() - told));
+            let _ = write!(message, "\n… and {} more", faults.0.len() - told);
             break;
         }
         if told > 0 {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use segue_control_plane_core::config::{self, Faults, Parsed, ResourceKey};
+use segue_control_plane_core::config::{self, Fault, Faults, Parsed, ResourceKey};
 use segue_control_plane_core::diff::{ChangeKind, ResourceChange, diff};
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
@@ -16,6 +16,8 @@ use crate::store::{Commit, Store, StoreError, StoredResource};
 
 /// Times that a change whose base moved away is drafted anew, where the caller named no base.
 const ATTEMPTS: usize = 3;
+/// Resources of a whole configuration: every check reads them all.
+const MOST_RESOURCES: usize = 20_000;
 
 /// The one way to change the store.
 pub struct Ledger {
@@ -110,6 +112,7 @@ impl Ledger {
             return Err(StoreError::Conflict { expected, found: base }.into());
         }
         let draft = self.draft(edit, base, current).await?;
+        check_size(&draft.whole)?;
         config::check(base.next(), &draft.whole)?;
         let changes = diff(&draft.before, &draft.after);
         let idle = changes.iter().all(|change| change.kind == ChangeKind::Unchanged);
@@ -217,6 +220,17 @@ pub fn typed(resources: impl Iterator<Item = Resource>) -> Result<Vec<Parsed>, F
         }
     }
     if faults.is_empty() { Ok(parsed) } else { Err(Faults(faults)) }
+}
+
+fn check_size(whole: &[Parsed]) -> Result<(), Faults> {
+    if whole.len() <= MOST_RESOURCES {
+        return Ok(());
+    }
+    Err(Faults(vec![Fault {
+        message: format!("the configuration would hold {} resources", whole.len()),
+        hint: format!("at most {MOST_RESOURCES}: delete what is not used any more"),
+        ..Fault::default()
+    }]))
 }
 
 fn list(keys: &[ResourceKey]) -> String {

@@ -20,7 +20,7 @@ use crate::fleet::{Fleet, SidecarStatus};
 use crate::store::Store;
 
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
-const WAIT_MOST: Duration = Duration::from_secs(3600);
+const WAIT_MOST: Duration = Duration::from_hours(1);
 
 /// See the module.
 pub struct FleetStatus {

@@ -64,7 +64,7 @@ pub fn encode_resource(stored: &StoredResource) -> Vec<u8> {
 }
 
 pub fn decode_resource(bytes: &[u8]) -> Result<StoredResource, StoreError> {
-    stored(ResourceValue::decode(bytes).map_err(unreadable)?)
+    stored(ResourceValue::decode(bytes).map_err(|error| unreadable(&error))?)
 }
 
 pub fn encode_revision(record: &RevisionRecord, steps: &[Step]) -> Vec<u8> {
@@ -88,7 +88,7 @@ pub fn encode_revision(record: &RevisionRecord, steps: &[Step]) -> Vec<u8> {
 }
 
 pub fn decode_revision(revision: Revision, bytes: &[u8]) -> Result<RevisionRecord, StoreError> {
-    let value = RevisionValue::decode(bytes).map_err(unreadable)?;
+    let value = RevisionValue::decode(bytes).map_err(|error| unreadable(&error))?;
     let changes = value
         .changes
         .iter()
@@ -112,7 +112,7 @@ pub fn decode_revision(revision: Revision, bytes: &[u8]) -> Result<RevisionRecor
 
 /// What the resources that a revision changed were before it.
 pub fn decode_before(bytes: &[u8]) -> Result<Vec<Before>, StoreError> {
-    let value = RevisionValue::decode(bytes).map_err(unreadable)?;
+    let value = RevisionValue::decode(bytes).map_err(|error| unreadable(&error))?;
     value
         .changes
         .into_iter()
@@ -154,6 +154,6 @@ fn time(at: Option<Timestamp>) -> Result<SystemTime, StoreError> {
         .ok_or_else(|| StoreError::Unreadable("a time".to_owned()))
 }
 
-fn unreadable(error: prost::DecodeError) -> StoreError {
+fn unreadable(error: &prost::DecodeError) -> StoreError {
     StoreError::Unreadable(error.to_string())
 }

@@ -1,5 +1,7 @@
 //! `segue describe`
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use segue_control_plane_core::config;
 use segue_proto::admin::v1::{Entry, ListRevisionsRequest, ListSidecarsRequest, RevisionInfo};
@@ -76,8 +78,10 @@ fn head(entry: &Entry, key: &ResourceKey) -> String {
         ("Created", moment(entry.created_at.as_ref())),
         ("Changed", moment(entry.changed_at.as_ref())),
     ];
-    let mut text: String =
-        lines.iter().map(|(word, value)| format!("{:<12}{value}\n", format!("{word}:"))).collect();
+    let mut text = String::new();
+    for (word, value) in lines {
+        let _ = writeln!(text, "{:<12}{value}", format!("{word}:"));
+    }
     // The spec is what remains of the YAML after its head.
     if let Some((_, spec)) = entry.yaml.split_once("\nspec:\n") {
         text.push_str("Spec:\n");
@@ -129,10 +133,13 @@ async fn history(key: &ResourceKey, session: &mut Session<'_>) -> Result<Vec<Str
         let change = revision.changes.iter().find(|change| change.key.as_ref() == Some(key))?;
         let verb = name::verb(change.kind());
         let at = rows::local(revision.committed_at.as_ref());
-        let words = [revision.author.as_str(), revision.message.as_str()];
-        let why: String =
-            words.iter().filter(|word| !word.is_empty()).map(|word| format!(" {word}")).collect();
-        Some(format!("revision {} {at} {verb}{why}", revision.revision))
+        let mut line = format!("revision {} {at} {verb}", revision.revision);
+        for word in [&revision.author, &revision.message] {
+            if !word.is_empty() {
+                let _ = write!(line, " {word}");
+            }
+        }
+        Some(line)
     };
     Ok(revisions.iter().filter_map(line).take(MOST_HISTORY).collect())
 }
@@ -141,6 +148,9 @@ fn section(title: &str, lines: Vec<String>) -> String {
     if lines.is_empty() {
         return format!("{title}: <none>\n");
     }
-    let lines: String = lines.into_iter().map(|line| format!("  {line}\n")).collect();
-    format!("{title}:\n{lines}")
+    let mut text = format!("{title}:\n");
+    for line in lines {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
 }

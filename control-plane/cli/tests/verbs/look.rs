@@ -1,10 +1,9 @@
 //! get, describe, history, status, schema, completion.
 
-use std::time::Duration;
-
 use serde_json::Value;
+use tokio::sync::Notify;
 
-use crate::support::{World, cells, run};
+use crate::support::{World, cells, run, run_telling};
 
 #[tokio::test]
 async fn get_shows_a_table_per_kind() {
@@ -59,11 +58,10 @@ async fn a_watch_goes_on_until_the_control_plane_stops() {
     let world = World::with_chat().await;
     let server = format!("http://{}", world.control_plane.admin_address);
     let args = ["--server", server.as_str(), "get", "routes", "-w"];
-    let watch = run(&args);
+    let printed = Notify::new();
+    let watch = run_telling(&args, &printed);
     let stop = async {
-        // The watch is there once its stream has a place; the stop reaches it before or after its
-        // first message, which comes in either case.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        printed.notified().await;
         world.control_plane.shutdown().await;
     };
     let (watched, ()) = tokio::join!(watch, stop);

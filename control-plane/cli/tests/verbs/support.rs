@@ -1,12 +1,14 @@
 //! A control plane in this process, and the program run against it with captured streams.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 use segue_cli::Output;
 use segue_control_plane::assembly::{ControlPlane, start};
 use segue_control_plane::settings::Settings;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 pub const CHAT: &str = "\
 apiVersion: segue.dev/v1alpha1
@@ -80,11 +82,33 @@ impl World {
 }
 
 pub async fn run(args: &[&str]) -> Run {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    run_telling(args, &Notify::new()).await
+}
+
+/// Runs, and tells when the first words are printed.
+pub async fn run_telling(args: &[&str], printed: &Notify) -> Run {
+    let (mut out, mut err) = (Telling { words: Vec::new(), printed }, Vec::new());
     let args = std::iter::once("segue").chain(args.iter().copied()).map(OsString::from);
     let code = segue_cli::run(args, Output::captured(&mut out, &mut err)).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Run { code, out: text(out), err: text(err) }
+    Run { code, out: text(out.words), err: text(err) }
+}
+
+struct Telling<'a> {
+    words: Vec<u8>,
+    printed: &'a Notify,
+}
+
+impl Write for Telling<'_> {
+    fn write(&mut self, words: &[u8]) -> std::io::Result<usize> {
+        self.words.extend_from_slice(words);
+        self.printed.notify_one();
+        Ok(words.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The cells of each line of a table.
