@@ -13,7 +13,7 @@ use crate::listener::ConnectionWatch;
 
 /// A head and a small body up to this size leave in one plain `send`, which is cheaper than a
 /// gathering write.
-const JOINED_BYTES: usize = 4096;
+const JOINED_BYTES: usize = 2048;
 
 /// A TCP connection under an HTTP/1 codec.
 pub struct Wire {

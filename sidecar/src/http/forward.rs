@@ -36,15 +36,23 @@ pub struct Target<'a> {
 struct Failed {
     cause: Cause,
     reject: Reject,
-    /// What another attempt would send.
-    request: Option<Request<RequestBody>>,
+    /// Whether the request is back in its place, for another attempt.
+    again: bool,
+}
+
+/// Which time was over.
+enum Late {
+    Request,
+    Attempt,
 }
 
 /// Sends a request, again where that is safe, until an answer's head comes or the deadline passes.
+/// The request is taken out of its place when it is sent: passing it down by value would make the
+/// future of each request several times as large.
 pub async fn forward(
     worker: &Worker,
     target: Target<'_>,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
     deadline: &mut Deadline,
 ) -> Result<Response<ResponseSource>, Reject> {
     let endpoints = &target.cluster.endpoints;
@@ -59,42 +67,62 @@ pub async fn forward(
             Some(before) => round_robin::pick_other(endpoints, turn, before),
         };
         let address = endpoint.ok_or(Reject::NoEndpoint)?.address;
-        let copy = if retries.looks_at_answers() { retry::copy(&request) } else { None };
+        let copy = if retries.looks_at_answers() { retry::copy(request) } else { None };
         let pool = target.living.pool(address, target.cluster.http);
-        let attempt = attempt(pool, target.cluster, request, fresh);
-        let attempted = match try_timeout {
-            None => within(deadline, attempt).await,
-            Some(limit) => {
-                let mut limit = worker.deadlines.at(Some(Instant::now() + limit));
-                match within(deadline, within(&mut limit, attempt)).await {
-                    Some(None) => Some(Err(Failed {
-                        cause: Cause::Closed,
-                        reject: Reject::Timeout,
-                        request: None,
-                    })),
-                    Some(Some(attempted)) => Some(attempted),
-                    None => None,
+        let mut limit =
+            try_timeout.map(|limit| worker.deadlines.at(Instant::now().checked_add(limit)));
+        let attempted = {
+            let mut attempt = pin!(attempt(pool, target.cluster, request, fresh));
+            poll_fn(|context| {
+                if let Poll::Ready(attempted) = attempt.as_mut().poll(context) {
+                    return Poll::Ready(Ok(attempted));
                 }
-            }
+                if deadline.poll(context).is_ready() {
+                    return Poll::Ready(Err(Late::Request));
+                }
+                match &mut limit {
+                    Some(limit) => limit.poll(context).map(|()| Err(Late::Attempt)),
+                    None => Poll::Pending,
+                }
+            })
+            .await
         };
-        let pause;
-        match attempted.ok_or(Reject::Timeout)? {
-            Ok(response) => match (retries.after_answer(response.status()), copy) {
-                (Some(wait), Some(copy)) => (pause, request) = (wait, copy),
+        let pause = match attempted {
+            Ok(Ok(response)) => match (retries.after_answer(response.status()), copy) {
+                (Some(pause), Some(copy)) => {
+                    *request = copy;
+                    pause
+                }
                 _ => return Ok(response),
             },
-            Err(failed) => {
+            Ok(Err(failed)) => {
                 debug!(%address, cause = ?failed.cause, "attempt failed");
-                let Some(again) = failed.request.or(copy) else { return Err(failed.reject) };
-                pause = retries.after_failure(failed.cause).ok_or(failed.reject)?;
-                request = again;
                 fresh |= failed.cause == Cause::Stale;
+                put_back(request, copy, failed.again).ok_or(failed.reject)?;
+                retries.after_failure(failed.cause).ok_or(failed.reject)?
             }
-        }
+            Err(Late::Attempt) => {
+                put_back(request, copy, false).ok_or(Reject::Timeout)?;
+                retries.after_failure(Cause::Closed).ok_or(Reject::Timeout)?
+            }
+            Err(Late::Request) => return Err(Reject::Timeout),
+        };
         before = Some(address);
         target.living.counters.slot(worker.index).retried();
         rest(pause, deadline).await?;
     }
+}
+
+/// Puts the copy in the place of a request that is gone; `None`: there is nothing to send again.
+fn put_back(
+    request: &mut Request<RequestBody>,
+    copy: Option<Request<RequestBody>>,
+    is_back: bool,
+) -> Option<()> {
+    if !is_back {
+        *request = copy?;
+    }
+    Some(())
 }
 
 /// The request as the upstream shall see it.
@@ -139,7 +167,7 @@ fn target(uri: &Uri) -> PathAndQuery {
 async fn attempt(
     pool: Rc<EndpointPool>,
     cluster: &Cluster,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
     fresh: bool,
 ) -> Result<Response<ResponseSource>, Failed> {
     match cluster.http {
@@ -151,7 +179,7 @@ async fn attempt(
 async fn attempt_http1(
     pool: Rc<EndpointPool>,
     cluster: &Cluster,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
     fresh: bool,
 ) -> Result<Response<ResponseSource>, Failed> {
     let idempotent = retry::is_idempotent(request.method());
@@ -159,13 +187,10 @@ async fn attempt_http1(
     let was_kept = kept.is_some();
     let connection = match kept {
         Some(connection) => connection,
-        None => match pool.open_http1(cluster).await {
-            Ok(connection) => connection,
-            Err(error) => return Err(unconnected(&error, request)),
-        },
+        None => pool.open_http1(cluster).await.map_err(|error| unconnected(&error))?,
     };
-    let copy = if idempotent { retry::copy(&request) } else { None };
-    let failure = match connection.send(request, pool).await {
+    let copy = if idempotent { retry::copy(request) } else { None };
+    let failure = match connection.send(std::mem::take(request), pool).await {
         Ok(response) => {
             return Ok(response.map(|body| {
                 if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http1(body) }
@@ -173,30 +198,27 @@ async fn attempt_http1(
         }
         Err(failure) => failure,
     };
-    let (cause, reject, request) = match failure.unsent {
-        Some(request) if was_kept => (Cause::Stale, Reject::UpstreamClosed, Some(request)),
-        Some(request) => (Cause::Connect, Reject::ConnectFailed, Some(request)),
+    debug!(error = %failure.error, "HTTP/1.1 upstream");
+    let (cause, reject, back) = match failure.unsent {
+        Some(unsent) if was_kept => (Cause::Stale, Reject::UpstreamClosed, Some(unsent)),
+        Some(unsent) => (Cause::Connect, Reject::ConnectFailed, Some(unsent)),
         None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
         None if failure.malformed => (Cause::Final, Reject::UpstreamMalformed, None),
         None if copy.is_some() => (Cause::Stale, Reject::UpstreamClosed, copy),
         None => (Cause::Closed, Reject::UpstreamClosed, None),
     };
-    debug!(error = %failure.error, "HTTP/1.1 upstream");
-    Err(Failed { cause, reject, request })
+    Err(Failed { cause, reject, again: put_back(request, back, false).is_some() })
 }
 
 async fn attempt_http2(
     pool: Rc<EndpointPool>,
     cluster: &Cluster,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<ResponseSource>, Failed> {
-    let connection = match pool.http2(cluster).await {
-        Ok(connection) => connection,
-        Err(error) => return Err(unconnected(&error, request)),
-    };
-    let copy = retry::copy(&request);
+    let connection = pool.http2(cluster).await.map_err(|error| unconnected(&error))?;
+    let copy = retry::copy(request);
     let idempotent = retry::is_idempotent(request.method());
-    let failure = match connection.send(request).await {
+    let failure = match connection.send(std::mem::take(request)).await {
         Ok(response) => {
             return Ok(response.map(|body| {
                 if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http2(body) }
@@ -204,24 +226,25 @@ async fn attempt_http2(
         }
         Err(failure) => failure,
     };
-    let (cause, reject, request) = match failure.unsent {
-        Some(request) => (Cause::Stale, Reject::UpstreamClosed, Some(request)),
+    let (cause, reject, back) = match failure.unsent {
+        Some(unsent) => (Cause::Stale, Reject::UpstreamClosed, Some(unsent)),
         None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
         None if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, copy),
         None if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, copy),
         None if failure.closed => (Cause::Final, Reject::UpstreamClosed, None),
         None => (Cause::Final, Reject::UpstreamMalformed, None),
     };
-    Err(Failed { cause, reject, request })
+    Err(Failed { cause, reject, again: put_back(request, back, false).is_some() })
 }
 
-fn unconnected(error: &ConnectError, request: Request<RequestBody>) -> Failed {
+/// The request was not touched.
+fn unconnected(error: &ConnectError) -> Failed {
     debug!(%error, "no connection to an upstream");
     let (cause, reject) = match error {
         ConnectError::Overflow(_) => (Cause::Final, Reject::Overflow),
         _ => (Cause::Connect, Reject::ConnectFailed),
     };
-    Failed { cause, reject, request: Some(request) }
+    Failed { cause, reject, again: true }
 }
 
 /// `None` when the deadline passed first.

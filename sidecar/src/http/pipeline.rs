@@ -29,21 +29,21 @@ pub async fn serve(
         Err(reject) => return refuse(worker, reject, is_grpc(&parts)),
     };
     let grpc = context.grpc;
-    let request = Request::from_parts(parts, body);
+    let mut request = Request::from_parts(parts, body);
     let answered = match direction {
-        Direction::Outbound => serve_outbound(worker, request, context).await,
-        Direction::Inbound => serve_inbound(worker, request, context).await,
+        Direction::Outbound => serve_outbound(worker, &mut request, &context).await,
+        Direction::Inbound => serve_inbound(worker, &mut request, &context).await,
     };
     answered.unwrap_or_else(|reject| refuse(worker, reject, grpc))
 }
 
 async fn serve_outbound(
     worker: &Worker,
-    mut request: Request<RequestBody>,
-    context: RequestContext,
+    request: &mut Request<RequestBody>,
+    context: &RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
     let view = worker.view();
-    let route = match route(&view.snapshot.routes, &request, &context)? {
+    let route = match route(&view.snapshot.routes, request, context)? {
         Some(route) => route,
         None if view.snapshot.generation == 0 => return Err(Reject::NoConfiguration),
         None => return Err(Reject::NoRoute),
@@ -54,7 +54,7 @@ async fn serve_outbound(
             let (cluster, living) =
                 view.cluster(chosen, &worker.upstreams).ok_or(Reject::NoEndpoint)?;
             headers::edit(request.headers_mut(), &route.request_headers);
-            rewrite_path(&mut request, to, route)?;
+            rewrite_path(request, to, route)?;
             let target = Target { cluster, living, forward: Some(to) };
             send(worker, target, request, context).await?
         }
@@ -71,8 +71,8 @@ async fn serve_outbound(
 
 async fn serve_inbound(
     worker: &Worker,
-    request: Request<RequestBody>,
-    context: RequestContext,
+    request: &mut Request<RequestBody>,
+    context: &RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
     let (cluster, living) = worker.app(context.grpc).ok_or(Reject::NoEndpoint)?;
     send(worker, Target { cluster, living, forward: None }, request, context).await
@@ -97,15 +97,15 @@ fn route<'a>(
 async fn send(
     worker: &Worker,
     target: Target<'_>,
-    mut request: Request<RequestBody>,
-    context: RequestContext,
+    request: &mut Request<RequestBody>,
+    context: &RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
     let counters = &target.living.counters;
     if !counters.admits_request(worker.index, target.cluster.limits.max_requests) {
         return Err(Reject::Overflow);
     }
     let arrival = context.arrival;
-    prepare(&mut request, &context, target.cluster, target.forward)?;
+    prepare(request, context, target.cluster, target.forward)?;
     let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
     let timeout = target.forward.and_then(|forward| forward.timeout);
     let mut deadline =
@@ -161,5 +161,25 @@ fn matched_prefix(path: &PathMatcher) -> Option<&str> {
     match path {
         PathMatcher::Prefix(prefix) | PathMatcher::SegmentPrefix(prefix) => Some(prefix),
         PathMatcher::Exact(_) | PathMatcher::Regex(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::outcome::Counters;
+    use crate::snapshot_handle::SnapshotHandle;
+
+    /// The codec moves the future of each request once: its size is a cost of each request.
+    #[tokio::test]
+    async fn the_future_of_a_request_stays_small() {
+        let counters = Arc::new(Counters::new(1));
+        let worker = Worker::new(0, &SnapshotHandle::new(), &counters, None);
+        let request = Request::new(RequestBody::Empty);
+        let serving = serve(&worker, Direction::Outbound, request);
+        let size = size_of_val(&serving);
+        assert!(size <= 3200, "{size} bytes");
     }
 }
