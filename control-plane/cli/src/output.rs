@@ -3,11 +3,16 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use serde_json::Value;
 
 use crate::args::Format;
 use crate::error::CliError;
+
+/// Columns of the terminal between two of a table.
+const GAP: u16 = 3;
+/// Widest cell that is never wrapped.
+const MOST_UNBROKEN: u16 = 20;
 
 /// Standard output and error, or what stands for them in a test.
 pub struct Output<'a> {
@@ -77,8 +82,12 @@ impl<'a> Output<'a> {
             table.set_header(header.iter().copied());
         }
         table.add_rows(rows);
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 3));
+        let widths = table.column_max_content_widths();
+        for (column, width) in table.column_iter_mut().zip(widths) {
+            column.set_padding((0, GAP));
+            // Short cells stay whole: a terminal too narrow for them folds the lines instead.
+            let least = Width::Fixed(width.min(MOST_UNBROKEN).saturating_add(GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(least));
         }
         if table.is_empty() && header.is_none() {
             return Ok(());
@@ -94,5 +103,44 @@ impl<'a> Output<'a> {
             serde_json::to_string_pretty(value).map_err(io::Error::other)?
         };
         Ok(self.line(text.trim_end())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(width: Option<u16>, rows: &[[&str; 3]]) -> String {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut output = Output { out: &mut out, err: &mut err, width, live: false };
+        let rows = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+        output.table(Some(&["REVISION", "CHANGES", "MESSAGE"]), rows).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    const ROWS: [[&str; 3]; 2] = [
+        ["12", "service/chat created", "the first half of all callers moves on to the new one"],
+        ["11", "route/chat deleted", ""],
+    ];
+
+    #[test]
+    fn without_a_terminal_a_row_is_a_line() {
+        let text = table(None, &ROWS);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(
+            text.starts_with("REVISION   CHANGES                MESSAGE\n12         "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_long_cells_wrap_and_short_words_do_not_break() {
+        let text = table(Some(64), &ROWS);
+        assert!(text.lines().count() > 3, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 64), "{text}");
+        let whole = ["REVISION", "service/chat created", "route/chat deleted", "callers"];
+        assert!(whole.iter().all(|words| text.contains(words)), "{text}");
+        // Too narrow for all: nothing is torn, the terminal folds the lines.
+        assert!(table(Some(30), &ROWS).contains("service/chat created"));
     }
 }

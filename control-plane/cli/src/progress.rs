@@ -20,7 +20,7 @@ pub async fn wait(
         .map_err(|_| CliError::Usage("the timeout is too long".to_owned()))?;
     let request = WaitActivatedRequest { revision, timeout: Some(timeout) };
     let mut stream = session.status().await?.wait_activated(request).await?.into_inner();
-    let bar = session.output.is_live().then(bar);
+    let bar = session.output.is_live().then(|| bar(revision));
     let last = loop {
         let Some(progress) = stream.message().await? else {
             let gone = "the control plane ended the wait without a result".to_owned();
@@ -81,8 +81,8 @@ fn line(progress: &WaitActivatedResponse) -> String {
     format!("waiting: {} ({} accepted)", told(progress), progress.accepted)
 }
 
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
+fn bar(revision: u64) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(format!("revision {revision}"));
     // The template is fixed, so it cannot be wrong at run time; without it the bar is plainer.
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} sidecars") {
         bar.set_style(style);
