@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::commands::{
     apply, completion, delete, describe, diff, get, history, schema, status, undo, wait,
@@ -47,26 +47,4 @@ pub enum Command {
     Schema(schema::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table that fits the terminal
-    #[default]
-    Table,
-    /// A table with more columns
-    Wide,
-    /// JSON
-    Json,
-    /// YAML
-    Yaml,
-}
-
-/// Where resources are.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Namespace {
-    /// Namespace of the resources
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    pub namespace: String,
 }

@@ -6,6 +6,7 @@ mod commands;
 mod duration;
 mod error;
 mod files;
+mod format;
 mod name;
 mod output;
 mod progress;
@@ -13,7 +14,7 @@ mod session;
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Cli, Command};
 pub use crate::error::CliError;
@@ -58,7 +59,7 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, Cli
         Command::Status(args) => status::run(args, session).await,
         Command::Wait(args) => wait::run(args, session).await,
         Command::Schema(args) => schema::run(&args, session),
-        Command::Completion(args) => completion::run(&args, session),
+        Command::Completion(args) => completion::run(&args, Cli::command(), session),
     }
 }
 

@@ -1,11 +1,20 @@
 //! Names of resources as people type and read them: `service chat`, `svc/chat`.
 
+use clap::Args;
 use segue_control_plane_core::config::Kind;
 use segue_proto::admin::v1::change;
 use segue_proto::config::v1::ResourceKey;
 use segue_shared::ids::DEFAULT_NAMESPACE;
 
 use crate::error::CliError;
+
+/// Where resources are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Namespace {
+    /// Namespace of the resources
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+}
 
 /// Reads a kind as people type it.
 pub fn kind(text: &str) -> Result<Kind, CliError> {

@@ -6,8 +6,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use serde_json::Value;
 
-use crate::args::Format;
 use crate::error::CliError;
+use crate::format::Format;
 
 /// Columns of the terminal between two of a table.
 const GAP: u16 = 3;

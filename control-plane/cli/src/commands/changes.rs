@@ -6,8 +6,8 @@ use clap::Args;
 use segue_proto::admin::v1::Change;
 use serde_json::{Value, json};
 
-use crate::args::Format;
 use crate::error::CliError;
+use crate::format::Format;
 use crate::session::Session;
 use crate::{DONE, duration, name, progress};
 

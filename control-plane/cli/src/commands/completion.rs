@@ -1,10 +1,8 @@
 //! `segue completion`
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::DONE;
-use crate::args::Cli;
 use crate::error::CliError;
 use crate::session::Session;
 
@@ -15,9 +13,14 @@ pub struct Args {
     pub shell: Shell,
 }
 
-pub fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, CliError> {
+/// `program` is the whole command line that is completed.
+pub fn run(
+    args: &Args,
+    mut program: clap::Command,
+    session: &mut Session<'_>,
+) -> Result<u8, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "segue", &mut script);
+    clap_complete::generate(args.shell, &mut program, "segue", &mut script);
     session.output.print(&String::from_utf8_lossy(&script))?;
     Ok(DONE)
 }

@@ -8,8 +8,8 @@ use segue_proto::config::v1::ResourceKey;
 use tonic::Code;
 
 use super::changes::{Terms, conclude};
-use crate::args::Namespace;
 use crate::error::CliError;
+use crate::name::Namespace;
 use crate::session::{Session, author};
 use crate::{DONE, files, name};
 

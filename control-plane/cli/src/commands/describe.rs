@@ -9,8 +9,8 @@ use segue_proto::config::v1::ResourceKey;
 use serde_json::Value;
 
 use super::rows;
-use crate::args::Namespace;
 use crate::error::CliError;
+use crate::name::Namespace;
 use crate::session::Session;
 use crate::{DONE, name};
 

@@ -6,8 +6,9 @@ use segue_proto::admin::v1::{Entry, WatchRequest};
 use serde_json::{Value, json};
 
 use super::rows;
-use crate::args::{Format, Namespace};
 use crate::error::CliError;
+use crate::format::Format;
+use crate::name::Namespace;
 use crate::session::Session;
 use crate::{DONE, name};
 

@@ -4,8 +4,8 @@ use segue_proto::admin::v1::{ListRevisionsRequest, RevisionInfo};
 use serde_json::{Value, json};
 
 use super::{changes, rows};
-use crate::args::Format;
 use crate::error::CliError;
+use crate::format::Format;
 use crate::session::Session;
 use crate::{DONE, name};
 

@@ -2,8 +2,8 @@
 
 use segue_control_plane_core::config;
 
-use crate::args::Format;
 use crate::error::CliError;
+use crate::format::Format;
 use crate::session::Session;
 use crate::{DONE, name};
 

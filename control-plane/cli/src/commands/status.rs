@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::rows;
 use crate::DONE;
-use crate::args::Format;
 use crate::error::CliError;
+use crate::format::Format;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
