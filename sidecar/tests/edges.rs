@@ -147,6 +147,18 @@ async fn http_1_0_callers_are_answered() {
 }
 
 #[tokio::test]
+async fn a_caller_that_waits_for_100_continue_gets_it() {
+    let upstream = upstream(HttpVersion::Http1).await;
+    let plane = plane(&Chat::http1(upstream.address));
+    let head = "POST /echo HTTP/1.1\r\nHost: chat\r\nContent-Length: 4\r\nExpect: ";
+    let answer = raw(plane.outbound, &format!("{head}100-continue\r\n\r\nbody")).await;
+    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{answer}");
+    assert!(answer.ends_with("body"), "{answer}");
+    let answer = raw(plane.outbound, &format!("{head}200-ok\r\n\r\nbody")).await;
+    assert!(answer.starts_with("HTTP/1.1 417"), "{answer}");
+}
+
+#[tokio::test]
 async fn connections_that_the_upstream_closes_fail_no_request() {
     let upstream = upstream(HttpVersion::Http1).await;
     let plane = plane(&Chat::http1(upstream.address));
