@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Most nodes that are kept at one time.
 const MAX_NODES: usize = 20_000;
 /// Time after which a node that is gone is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(3600);
+const FORGET_AFTER: Duration = Duration::from_hours(1);
 
 /// The registry of nodes. Clones share it.
 #[derive(Clone, Debug)]

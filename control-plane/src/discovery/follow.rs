@@ -2,7 +2,6 @@
 //! the last good answer while asking fails.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +51,7 @@ pub struct Discovery {
 }
 
 /// What is known.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Answers {
     /// The names that have each been asked for at least once.
     asked: Arc<Names>,
@@ -213,12 +212,6 @@ fn note(
         Err(reason) => {
             tracing::warn!(host, cluster, reason, "DNS lookup failed; the last answer stays");
         }
-    }
-}
-
-impl fmt::Debug for Answers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answers").field("endpoints", &self.endpoints.0.len()).finish()
     }
 }
 

@@ -118,7 +118,7 @@ impl Ads {
 
         let mut snapshots = self.cache.watch(class);
         let mut session = Session::<V>::new(Arc::clone(&snapshots.borrow_and_update()));
-        session.receive(first).map_err(malformed)?;
+        session.receive(first).map_err(|error| malformed(&error))?;
         let mut answer_until = Instant::now() + ANSWER;
         loop {
             while let Some(response) = session.respond() {
@@ -133,7 +133,7 @@ impl Ads {
             }
             tokio::select! {
                 request = requests.message() => match request? {
-                    Some(request) => session.receive(request).map_err(malformed)?,
+                    Some(request) => session.receive(request).map_err(|error| malformed(&error))?,
                     None => return Ok(()),
                 },
                 changed = snapshots.changed() => {
@@ -150,7 +150,7 @@ impl Ads {
     }
 }
 
-fn malformed(error: Malformed) -> Status {
+fn malformed(error: &Malformed) -> Status {
     match error {
         Malformed::NoType => Status::invalid_argument(error.to_string()),
         Malformed::TooManyTypes | Malformed::TooManyNames => {

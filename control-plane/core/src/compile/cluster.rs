@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
-use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions as Common};
+use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
@@ -70,7 +70,7 @@ fn http_options(
             ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
         }
         Protocol::Http | Protocol::Mcp | Protocol::Llm if idle.is_some() => {
-            ProtocolConfig::HttpProtocolOptions(Default::default())
+            ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
         }
         _ => return None,
     };

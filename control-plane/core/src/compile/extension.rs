@@ -21,7 +21,7 @@ pub(super) fn ads() -> ConfigSource {
 pub(super) fn duration(time: Duration) -> protobuf::Duration {
     protobuf::Duration {
         seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        nanos: time.subsec_nanos() as i32,
+        nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The delta variant: each resource has a version of its own, and only changes travel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -46,7 +46,7 @@ impl Variant for Delta {
             to.wildcard = true;
             to.answer_due = true;
         }
-        let brought = if first { request.initial_resource_versions } else { Default::default() };
+        let brought = if first { request.initial_resource_versions } else { HashMap::new() };
         for name in subscribe {
             if name == WILDCARD {
                 to.wildcard = true;

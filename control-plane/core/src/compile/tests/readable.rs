@@ -102,7 +102,7 @@ fn plain(message: &impl Debug) -> String {
         }
         // What is in parentheses goes on in the next line.
         if let Some(outer) = line.strip_suffix('(') {
-            begun += &format!("{} ", outer.trim_end_matches("Some").trim_end());
+            let _ = write!(begun, "{} ", outer.trim_end_matches("Some").trim_end());
             continue;
         }
         if line.starts_with(['}', ']']) {
