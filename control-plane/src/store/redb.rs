@@ -28,6 +28,8 @@ use super::record;
 /// Format of the file that this release writes.
 const FORMAT: u64 = 1;
 const FILE: &str = "segue.redb";
+/// Pages of the file that are kept in memory.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const RESOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("resources");
@@ -68,8 +70,19 @@ impl RedbStore {
             .map_err(|error| fail(error.to_string()))?;
         let database = Database::builder()
             .set_check_integrity_on_open(true)
+            .set_cache_size(CACHE_BYTES)
             .open(&path)
             .map_err(|error| open_error(&path, error))?;
+        Self::on(database, &path, retention)
+    }
+
+    /// A store on an open database that [`prepare`] has seen; `path` is for messages.
+    pub(super) fn on(
+        database: Database,
+        path: &Path,
+        retention: usize,
+    ) -> Result<Self, StoreError> {
+        let fail = |reason: String| StoreError::Open { file: path.display().to_string(), reason };
         let read = database.begin_read().map_err(|error| fail(error.to_string()))?;
         let format = meta(&read, "format")?;
         if format > FORMAT {
@@ -248,23 +261,25 @@ fn create(directory: &Path, path: &Path) -> Result<(), StoreError> {
         .open(&aside)
         .map_err(|error| fail(error.to_string()))?;
     let database = Database::create(&aside).map_err(|error| open_error(path, error))?;
-    let first = || -> Result<(), ::redb::Error> {
-        let write = database.begin_write()?;
-        {
-            let mut meta = write.open_table(META)?;
-            meta.insert("format", FORMAT)?;
-            meta.insert("revision", 0)?;
-            write.open_table(RESOURCES)?;
-            write.open_table(HISTORY)?;
-        }
-        write.commit()?;
-        Ok(())
-    };
-    first().map_err(|error| fail(error.to_string()))?;
+    prepare(&database).map_err(|error| fail(error.to_string()))?;
     drop(database);
     fs::rename(&aside, path)
         .and_then(|()| File::open(directory)?.sync_all())
         .map_err(|error| fail(error.to_string()))
+}
+
+/// Makes the tables of an empty database.
+pub(super) fn prepare(database: &Database) -> Result<(), ::redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut meta = write.open_table(META)?;
+        meta.insert("format", FORMAT)?;
+        meta.insert("revision", 0)?;
+        write.open_table(RESOURCES)?;
+        write.open_table(HISTORY)?;
+    }
+    write.commit()?;
+    Ok(())
 }
 
 fn meta(read: &ReadTransaction, key: &str) -> Result<u64, StoreError> {
