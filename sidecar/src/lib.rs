@@ -4,6 +4,7 @@
 pub mod activate;
 pub mod admin;
 pub mod assembly;
+pub mod body;
 pub mod deadline;
 pub mod http;
 pub mod listener;

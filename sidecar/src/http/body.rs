@@ -1,44 +1,16 @@
-//! Bodies on their way through, one chunk at a time: nothing is collected.
+//! Bodies of answers, on their way through one chunk at a time.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use thiserror::Error;
 
+use crate::body::BodyError;
 use crate::deadline::Deadline;
 use crate::listener::RunningRequest;
 use crate::outcome::Outcome;
 use crate::upstream::{Http1Body, Http2Body};
-
-/// A body that broke off.
-#[derive(Debug, Error)]
-pub enum BodyError {
-    #[error("HTTP/1.1: {0}")]
-    Http1(#[from] hyper::Error),
-    #[error("HTTP/2: {0}")]
-    Http2(#[from] h2::Error),
-    #[error("the request took longer than its route allows")]
-    Timeout,
-}
-
-/// What a caller sends.
-#[derive(Default)]
-pub enum RequestBody {
-    #[default]
-    Empty,
-    Http1(Incoming),
-    Http2(ReceivedBody),
-}
-
-/// A body that comes over HTTP/2. Its window opens again as chunks are taken.
-pub struct ReceivedBody {
-    stream: RecvStream,
-    data_ended: bool,
-}
 
 /// Where an answer's body comes from.
 #[derive(Default)]
@@ -58,96 +30,6 @@ pub struct ResponseBody {
     outcome: Option<Outcome>,
     /// Keeps the caller's connection from being taken for idle.
     running: Option<RunningRequest>,
-}
-
-impl RequestBody {
-    /// The body of an HTTP/1.1 request.
-    pub fn http1(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Http1(body) }
-    }
-
-    /// The body of an HTTP/2 request.
-    pub fn http2(stream: RecvStream) -> Self {
-        if stream.is_end_stream() { Self::Empty } else { Self::Http2(ReceivedBody::new(stream)) }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
-    }
-}
-
-impl ReceivedBody {
-    /// The body of a stream.
-    pub fn new(stream: RecvStream) -> Self {
-        Self { stream, data_ended: false }
-    }
-
-    /// The next chunk, then the trailers.
-    pub fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        while !self.data_ended {
-            match ready!(self.stream.poll_data(context)) {
-                Some(Ok(chunk)) => {
-                    let taken = self.stream.flow_control().release_capacity(chunk.len());
-                    return Poll::Ready(Some(match taken {
-                        Ok(()) => Ok(Frame::data(chunk)),
-                        Err(error) => Err(error.into()),
-                    }));
-                }
-                // The peer has all it wanted of us: the answer it sent before is complete.
-                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => {
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => self.data_ended = true,
-            }
-        }
-        Poll::Ready(match ready!(self.stream.poll_trailers(context)) {
-            Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
-            Ok(None) => None,
-            Err(error) => Some(Err(error.into())),
-        })
-    }
-
-    /// Whether all of it was taken.
-    pub fn is_end(&self) -> bool {
-        self.stream.is_end_stream()
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Http1(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Http1),
-            Self::Http2(body) => body.poll_next(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Http1(body) => body.size_hint(),
-            Self::Http2(_) => SizeHint::default(),
-        }
-    }
 }
 
 impl ResponseBody {

@@ -15,10 +15,11 @@ use segue_sidecar_core::snapshot::{Cluster, Forward, HttpVersion};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::body::{RequestBody, ResponseSource};
+use super::body::ResponseSource;
 use super::request_context::RequestContext;
 use super::respond::Reject;
 use super::retry::{self, Cause, Retries};
+use crate::body::RequestBody;
 use crate::deadline::Deadline;
 use crate::upstream::{ConnectError, EndpointPool, UpstreamCluster};
 use crate::worker::Worker;

@@ -4,7 +4,6 @@ mod body;
 mod forward;
 mod headers;
 mod pipeline;
-mod pump;
 mod request_context;
 mod respond;
 mod retry;
@@ -12,8 +11,7 @@ mod server;
 mod server_http1;
 mod server_http2;
 
-pub use body::{BodyError, ReceivedBody, RequestBody, ResponseBody, ResponseSource};
-pub use pump::{Pump, PumpError};
+pub use body::{ResponseBody, ResponseSource};
 pub use request_context::Direction;
 pub use respond::Reject;
 pub use server::serve_connection;

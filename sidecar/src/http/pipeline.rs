@@ -9,11 +9,12 @@ use http::{Request, Response, Uri};
 use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, RouteTable};
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::forward::{Target, forward, prepare};
 use super::headers::{self, Found};
 use super::request_context::{Direction, RequestContext, admit, is_grpc};
 use super::respond::{self, Reject};
+use crate::body::RequestBody;
 use crate::outcome::Outcome;
 use crate::worker::Worker;
 

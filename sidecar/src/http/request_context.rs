@@ -6,9 +6,9 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
-use super::body::RequestBody;
 use super::headers::{self, Found};
 use super::respond::Reject;
+use crate::body::RequestBody;
 
 /// Longest request target.
 const MOST_URI_BYTES: usize = 8 * 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use segue_sidecar_core::snapshot::Retry;
 
-use super::body::RequestBody;
+use crate::body::RequestBody;
 
 /// Attempts on other endpoints after connections that could not be opened, unless the route says
 /// otherwise.

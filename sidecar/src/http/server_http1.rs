@@ -14,9 +14,9 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::body::RequestBody;
 use super::pipeline;
 use super::request_context::Direction;
+use crate::body::RequestBody;
 use crate::listener::{ConnectionWatch, Verdict};
 use crate::wire::Wire;
 use crate::worker::Worker;

@@ -17,10 +17,10 @@ use http_body::Body as _;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::pipeline;
-use super::pump::{Pump, PumpError};
 use super::request_context::Direction;
+use crate::body::{Pump, PumpError, RequestBody};
 use crate::listener::{ConnectionWatch, Verdict};
 use crate::worker::Worker;
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::connect::{ConnectError, OpenConnection};
 use super::pool::EndpointPool;
-use crate::http::{BodyError, RequestBody};
+use crate::body::{BodyError, RequestBody};
 use crate::wire::Wire;
 
 /// Largest read buffer; heads of answers must fit.

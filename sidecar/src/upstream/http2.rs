@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::connect::{ConnectError, OpenConnection};
-use crate::http::{BodyError, Pump, PumpError, ReceivedBody, RequestBody};
+use crate::body::{BodyError, Pump, PumpError, ReceivedBody, RequestBody};
 
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
