@@ -10,8 +10,11 @@ use segue_shared::ids::Revision;
 
 use super::*;
 
+/// A store and what it is called in messages.
+type Named = (&'static str, Arc<dyn Store>);
+
 /// Every kind of store, empty; the directories live as long as the stores.
-fn stores(retention: usize) -> (Vec<(&'static str, Arc<dyn Store>)>, tempfile::TempDir) {
+fn stores(retention: usize) -> (Vec<Named>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let redb = RedbStore::open(&directory.path().join("data"), retention).unwrap();
     let memory = MemoryStore::new(retention);

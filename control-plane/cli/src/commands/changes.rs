@@ -18,12 +18,13 @@ pub struct Terms {
     #[arg(long)]
     pub dry_run: bool,
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub message: String,
     /// Change only on top of this revision
     #[arg(long, value_name = "REVISION", default_value = "0", hide_default_value = true)]
     pub expected_revision: u64,
-    /// Wait until every connected sidecar runs on the change, at most this long
+    /// Wait until every connected sidecar runs on the change, at most this long: 30s where only
+    /// `--wait` is said, at most 1h
     #[arg(
         long,
         value_name = "DURATION",
