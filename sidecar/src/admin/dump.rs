@@ -6,7 +6,7 @@ use segue_sidecar_core::snapshot::{
 };
 use serde_json::{Value, json};
 
-use super::server::Admin;
+use super::state::Admin;
 
 /// Revisions, routes and clusters.
 pub fn config(admin: &Admin) -> Value {

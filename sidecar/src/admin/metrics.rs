@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::server::Admin;
+use super::state::Admin;
 use crate::outcome::{ClusterCounters, LATENCY_BOUNDS, Totals};
 
 /// One family of samples.

@@ -3,5 +3,7 @@
 mod dump;
 mod metrics;
 mod server;
+mod state;
 
-pub use server::{Admin, AdminError, serve};
+pub use server::{AdminError, serve};
+pub use state::Admin;

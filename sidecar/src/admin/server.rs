@@ -15,18 +15,14 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use segue_shared::shutdown::DrainSignal;
-use segue_shared::telemetry::LogLevel;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::state::Admin;
 use super::{dump, metrics};
-use crate::activate::DeliveryState;
-use crate::outcome::Counters;
-use crate::snapshot_handle::SnapshotHandle;
-use crate::xds::XdsStatus;
 
 /// Callers at one time; the next ones wait.
 const MOST_CONNECTIONS: usize = 64;
@@ -34,19 +30,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A caller gets its answers within this time, however it reads.
 const CONNECTION_TIME: Duration = Duration::from_mins(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What the endpoint shows and changes.
-pub struct Admin {
-    pub node_id: String,
-    pub snapshots: SnapshotHandle,
-    pub counters: Arc<Counters>,
-    pub delivery: watch::Receiver<DeliveryState>,
-    pub status: watch::Receiver<XdsStatus>,
-    /// `POST /drain` begins it; readiness ends with it.
-    pub drain: DrainSignal,
-    /// `None` where the process' logs belong to someone else.
-    pub log_level: Option<LogLevel>,
-}
 
 /// An admin endpoint that cannot begin.
 #[derive(Debug, Error)]
@@ -201,7 +184,13 @@ fn typed(content_type: &'static str, text: String) -> Response<Full<Bytes>> {
 mod tests {
     use segue_sidecar_core::snapshot::CompiledSnapshot;
 
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::activate::DeliveryState;
+    use crate::outcome::Counters;
+    use crate::snapshot_handle::SnapshotHandle;
+    use crate::xds::XdsStatus;
 
     fn admin() -> Admin {
         Admin {

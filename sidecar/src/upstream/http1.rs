@@ -16,7 +16,6 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use tokio::net::TcpStream;
 
 use super::connect::{ConnectError, OpenConnection};
-use super::pool::EndpointPool;
 use crate::body::{BodyError, RequestBody};
 use crate::wire::Wire;
 
@@ -44,11 +43,17 @@ pub struct Http1Failure {
     pub error: hyper::Error,
 }
 
-/// An answer's body. Gives the connection back to the pool when it ends.
+/// Where connections go whose answer is complete.
+pub trait Home {
+    /// Keeps a connection, or closes it.
+    fn give_back(&self, connection: Http1Connection);
+}
+
+/// An answer's body. Gives the connection back when it ends.
 pub struct Http1Body {
     incoming: Incoming,
     connection: Option<Http1Connection>,
-    pool: Rc<EndpointPool>,
+    home: Rc<dyn Home>,
 }
 
 impl Http1Connection {
@@ -72,7 +77,7 @@ impl Http1Connection {
     pub async fn send(
         mut self,
         request: Request<RequestBody>,
-        pool: Rc<EndpointPool>,
+        home: Rc<dyn Home>,
     ) -> Result<Response<Http1Body>, Http1Failure> {
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|context| {
@@ -82,7 +87,7 @@ impl Http1Connection {
         .await;
         match answered {
             Ok(response) => {
-                Ok(response.map(|incoming| Http1Body { incoming, connection: Some(self), pool }))
+                Ok(response.map(|incoming| Http1Body { incoming, connection: Some(self), home }))
             }
             Err(mut failed) => {
                 let unsent = failed.take_message();
@@ -139,7 +144,7 @@ impl Http1Body {
         if let Some(mut connection) = self.connection.take()
             && connection.is_usable()
         {
-            self.pool.give_back(connection);
+            self.home.give_back(connection);
         }
     }
 }

@@ -9,7 +9,7 @@ mod registry;
 mod warm;
 
 pub use connect::{ConnectError, OpenConnection};
-pub use http1::{Http1Body, Http1Connection, Http1Failure};
+pub use http1::{Home, Http1Body, Http1Connection, Http1Failure};
 pub use http2::{Http2Body, Http2Connection, Http2Failure};
 pub use pool::EndpointPool;
 pub use registry::{SnapshotView, UpstreamCluster, Upstreams};

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, connect};
-use super::http1::Http1Connection;
+use super::http1::{Home, Http1Connection};
 use super::http2::Http2Connection;
 use crate::outcome::ClusterCounters;
 
@@ -77,14 +77,6 @@ impl EndpointPool {
         Http1Connection::begin(stream, open).await
     }
 
-    /// Keeps an HTTP/1.1 connection whose answer is complete.
-    pub fn give_back(&self, connection: Http1Connection) {
-        let mut idle = self.idle.borrow_mut();
-        if !self.retired.get() && idle.len() < MOST_IDLE {
-            idle.push(Idle { connection, since: Instant::now() });
-        }
-    }
-
     /// An HTTP/2 connection with room for one more request; opened where there is none.
     pub async fn http2(&self, cluster: &Cluster) -> Result<Rc<Http2Connection>, ConnectError> {
         if let Some(connection) = self.with_room() {
@@ -135,6 +127,15 @@ impl EndpointPool {
             Ok(())
         } else {
             Err(ConnectError::Overflow(most))
+        }
+    }
+}
+
+impl Home for EndpointPool {
+    fn give_back(&self, connection: Http1Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if !self.retired.get() && idle.len() < MOST_IDLE {
+            idle.push(Idle { connection, since: Instant::now() });
         }
     }
 }

@@ -1,0 +1,25 @@
+//! What the admin endpoint looks at.
+
+use std::sync::Arc;
+
+use segue_shared::shutdown::DrainSignal;
+use segue_shared::telemetry::LogLevel;
+use tokio::sync::watch;
+
+use crate::activate::DeliveryState;
+use crate::outcome::Counters;
+use crate::snapshot_handle::SnapshotHandle;
+use crate::xds::XdsStatus;
+
+/// What the endpoint shows and changes.
+pub struct Admin {
+    pub node_id: String,
+    pub snapshots: SnapshotHandle,
+    pub counters: Arc<Counters>,
+    pub delivery: watch::Receiver<DeliveryState>,
+    pub status: watch::Receiver<XdsStatus>,
+    /// `POST /drain` begins it; readiness ends with it.
+    pub drain: DrainSignal,
+    /// `None` where the process' logs belong to someone else.
+    pub log_level: Option<LogLevel>,
+}
