@@ -1,6 +1,13 @@
 //! The xDS port over a real connection: what clients of both variants see, and what the fleet
 //! learns of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,8 +10,7 @@
 
 /// All descriptors of this crate with comments and custom options: reflection, YAML and schemas are
 /// derived from it.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Version of the configuration API, the `apiVersion` of every resource.
 pub const API_VERSION: &str = "segue.dev/v1alpha1";

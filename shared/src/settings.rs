@@ -178,9 +178,11 @@ mod tests {
 
     #[test]
     fn a_flag_overrides_the_file_and_the_file_the_default() {
-        let parsed =
-            parse_with("dataDir: /file\nxds-address: a:1\ninsecure: true", &["--data-dir", "/flag"])
-                .unwrap();
+        let parsed = parse_with(
+            "dataDir: /file\nxds-address: a:1\ninsecure: true",
+            &["--data-dir", "/flag"],
+        )
+        .unwrap();
         assert_eq!((parsed.data_dir.as_str(), parsed.xds_address.as_str()), ("/flag", "a:1"));
         assert!(parsed.insecure);
     }

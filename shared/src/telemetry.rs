@@ -27,11 +27,8 @@ pub fn init(directives: &str, json: bool) -> Result<LogLevel, LogLevelError> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(true);
     // A second call is a test's second process in one: its logs go where the first's go.
-    let _already_set = if json {
-        registry.with(layer.json()).try_init()
-    } else {
-        registry.with(layer).try_init()
-    };
+    let _already_set =
+        if json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
     Ok(LogLevel(handle))
 }
 

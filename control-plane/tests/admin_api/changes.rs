@@ -175,7 +175,7 @@ async fn the_history_tells_who_and_why_and_outlives_the_process() {
         ..file("chat.yaml", &chat(5))
     };
     plane.config.apply(request).await.unwrap();
-    plane.control_plane.shutdown().await;
+    plane.running.shutdown().await;
     let mut plane = on(directory.path()).await;
     let history = plane.config.list_revisions(ListRevisionsRequest::default()).await.unwrap();
     let history = history.into_inner();

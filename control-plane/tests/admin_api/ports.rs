@@ -36,7 +36,7 @@ async fn until_ready(address: SocketAddr) {
 #[tokio::test]
 async fn the_http_port_tells_life_readiness_and_metrics() {
     let (mut plane, _directory) = empty().await;
-    let http = plane.control_plane.http_address;
+    let http = plane.running.http_address;
     plane.apply(&chat(5)).await.unwrap();
     plane.apply("kind: Nonsense").await.unwrap_err();
     until_ready(http).await;
@@ -77,7 +77,7 @@ async fn a_store_that_todays_rules_refuse_is_told_and_can_be_mended() {
     store.commit(commit).await.unwrap();
     drop(store);
     let mut plane = on(directory.path()).await;
-    let http = plane.control_plane.http_address;
+    let http = plane.running.http_address;
     let told = async {
         loop {
             let (status, body) = get(http, "/readyz").await;
@@ -120,7 +120,7 @@ async fn one_data_directory_serves_one_process() {
 async fn a_port_in_use_is_named() {
     let (plane, _directory) = empty().await;
     let other = tempfile::tempdir().unwrap();
-    let taken = plane.control_plane.http_address;
+    let taken = plane.running.http_address;
     let settings = Settings { http_address: taken, ..Settings::local(other.path()) };
     let error = start(settings).await.err().unwrap().to_string();
     assert!(error.contains(&format!("--http-address {taken}")), "{error}");

@@ -107,7 +107,7 @@ async fn hundreds_of_faults_reach_a_plain_client_in_part_and_a_willing_one_whole
     // 300 faults exceed the 16 KiB of headers that a plain client takes.
     let channel = tonic::transport::Channel::from_shared(format!(
         "http://{}",
-        plane.control_plane.admin_address
+        plane.running.admin_address
     ))
     .unwrap()
     .http2_max_header_list_size(1024 * 1024)

@@ -31,7 +31,7 @@ struct Sidecar {
 
 impl Sidecar {
     async fn connect(plane: &Plane, id: &str, activated: u64) -> Self {
-        let address = format!("http://{}", plane.control_plane.xds_address);
+        let address = format!("http://{}", plane.running.xds_address);
         let mut client = ReportServiceClient::connect(address).await.unwrap();
         let (reports, receiver) = mpsc::channel(4);
         let node = Node {
@@ -119,7 +119,7 @@ async fn a_stopping_control_plane_ends_watches_and_says_so() {
     let (mut plane, _directory) = empty().await;
     let mut watch = plane.config.watch(WatchRequest::default()).await.unwrap().into_inner();
     next(&mut watch).await;
-    let stopped = timeout(PATIENCE, plane.control_plane.shutdown());
+    let stopped = timeout(PATIENCE, plane.running.shutdown());
     let (stopped, ended) = tokio::join!(stopped, watch.message());
     stopped.unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 pub struct Plane {
-    pub control_plane: ControlPlane,
+    pub running: ControlPlane,
     pub channel: Channel,
     pub config: ConfigServiceClient<Channel>,
     pub status: StatusServiceClient<Channel>,
@@ -27,15 +27,15 @@ pub async fn empty() -> (Plane, TempDir) {
 
 /// A control plane on what the directory holds.
 pub async fn on(directory: &Path) -> Plane {
-    let control_plane = start(Settings::local(directory)).await.unwrap();
-    let channel = Channel::from_shared(format!("http://{}", control_plane.admin_address))
+    let running = start(Settings::local(directory)).await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", running.admin_address))
         .unwrap()
         .connect()
         .await
         .unwrap();
     let config = ConfigServiceClient::new(channel.clone());
     let status = StatusServiceClient::new(channel.clone());
-    Plane { control_plane, channel, config, status }
+    Plane { running, channel, config, status }
 }
 
 impl Plane {

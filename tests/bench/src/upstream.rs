@@ -6,14 +6,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use segue_tests::process::{Process, Program};
+use segue_tests::process::Program;
 
-use crate::peers::{free_address, wait_for_port};
+use crate::peers::{Family, free_address, wait_for_port};
 
 pub struct Upstream {
     pub http1: SocketAddr,
     pub http2: SocketAddr,
-    _process: Process,
+    _process: Family,
 }
 
 impl Upstream {
@@ -44,6 +44,6 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 300s;
             .start()?;
         wait_for_port(http1)?;
         wait_for_port(http2)?;
-        Ok(Self { http1, http2, _process: process })
+        Ok(Self { http1, http2, _process: Family(process) })
     }
 }

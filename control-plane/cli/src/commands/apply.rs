@@ -28,5 +28,8 @@ pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> 
         author: author(),
     };
     let response = session.config().await?.apply(request).await?.into_inner();
+    for warning in &response.warnings {
+        session.output.note(&format!("Warning: {warning}"));
+    }
     conclude(session, &args.terms, response.revision, &response.changes).await
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use segue_shared::ids::{DEFAULT_NAMESPACE, ServiceName};
 use segue_shared::xds_names::{self, OUTBOUND_ROUTES};
@@ -31,6 +32,16 @@ pub(super) fn compile(config: &MeshConfig) -> pb::RouteConfiguration {
         virtual_hosts,
         ignore_port_in_host_matching: true,
         ..pb::RouteConfiguration::default()
+    }
+}
+
+/// Takes out what our sidecars cannot do yet. They would refuse all routes for one mirror; to go
+/// without copies harms no caller, and whoever applies a mirror is told.
+pub(super) fn leave_out_mirrors(routes: &mut pb::RouteConfiguration) {
+    for route in routes.virtual_hosts.iter_mut().flat_map(|host| &mut host.routes) {
+        if let Some(Action::Route(action)) = &mut route.action {
+            action.request_mirror_policies.clear();
+        }
     }
 }
 

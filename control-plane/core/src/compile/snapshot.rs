@@ -34,7 +34,11 @@ pub fn compile(
     }
     let listener = listener::compile(class.outbound_address());
     all.add(type_urls::LISTENER, xds_names::OUTBOUND_LISTENER, &listener);
-    all.add(type_urls::ROUTE, xds_names::OUTBOUND_ROUTES, &route::compile(config));
+    let mut routes = route::compile(config);
+    if *class == NodeClass::Sidecar {
+        route::leave_out_mirrors(&mut routes);
+    }
+    all.add(type_urls::ROUTE, xds_names::OUTBOUND_ROUTES, &routes);
     all.finish(config)
 }
 

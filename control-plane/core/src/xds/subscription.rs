@@ -144,6 +144,7 @@ impl Subscription {
         }
     }
 
+    /// What was taken away since is not refused any more, however late the word of it comes.
     fn refuse(&mut self, response: &InFlight, reason: &str) {
         // What was refused before is refused again with a response that holds everything.
         let before = response.whole && self.refused.keys().any(|name| mentions(reason, name));
@@ -152,7 +153,7 @@ impl Subscription {
         for name in &response.names {
             if named && !mentions(reason, name) {
                 self.refused.remove(name);
-            } else if self.covers(name) {
+            } else if self.covers(name) && self.held.contains_key(name) {
                 let refusal = Refusal {
                     type_url: response.type_url.clone(),
                     resource: name.clone(),

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use segue_tests::process::Process;
 use segue_tests::wait;
 
 use crate::upstream::Upstream;
@@ -23,6 +24,17 @@ pub struct Proxy {
     pub pid: u32,
     /// What must live as long as the proxy: its processes, its control plane.
     pub _keep: Vec<Box<dyn std::any::Any>>,
+}
+
+/// A process with children of its own, which only it can end in order: it is asked before it is
+/// killed.
+pub struct Family(pub Process);
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        // Where it does not end in time, the process is killed as it is dropped.
+        let _ = self.0.terminate(Duration::from_secs(2));
+    }
 }
 
 /// What a proxy talks on its two legs.

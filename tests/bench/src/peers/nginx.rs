@@ -6,7 +6,7 @@ use std::path::Path;
 
 use segue_tests::process::Program;
 
-use super::{Legs, Proxy, free_address, wait_for_port};
+use super::{Family, Legs, Proxy, free_address, wait_for_port};
 use crate::upstream::Upstream;
 
 pub fn start(legs: Legs, upstream: &Upstream, dir: &Path, core: u32) -> io::Result<Proxy> {
@@ -38,5 +38,5 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 300s;
         .flag("-c", &file)
         .start()?;
     wait_for_port(address)?;
-    Ok(Proxy { name: "nginx", address, pid: process.id(), _keep: vec![Box::new(process)] })
+    Ok(Proxy { name: "nginx", address, pid: process.id(), _keep: vec![Box::new(Family(process))] })
 }

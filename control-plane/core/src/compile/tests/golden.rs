@@ -99,7 +99,12 @@ fn everything_that_a_rule_can_say() {
     });
     let nowhere = rule(prefix("/off"), &[("v1", 0), ("v2", 0)]);
     let config = routed(chat(), "chat", SplitBy::Random, vec![wide, moved, nowhere]);
-    insta::assert_snapshot!(of_type(&compiled(&config), ROUTE));
+    let class = NodeClass::Envoy { outbound_address: at(7000) };
+    let for_envoy = of_type(&compile(&config, &ResolvedEndpoints::default(), &class), ROUTE);
+    insta::assert_snapshot!(for_envoy);
+    let for_sidecars = of_type(&compiled(&config), ROUTE);
+    assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");
+    assert!(!for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
 }
 
 #[test]

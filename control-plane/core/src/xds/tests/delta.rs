@@ -246,3 +246,17 @@ fn a_type_that_we_do_not_serve_is_answered_with_removals() {
     let secrets = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
     assert_eq!(tell(&mut session, want(secrets, &["server"], &[])), ["-server"]);
 }
+
+#[test]
+fn a_late_refusal_of_what_was_taken_away_since_does_not_stand() {
+    let mut session = session(&[(CLUSTER, "a", "bad")]);
+    session.receive(want(CLUSTER, &[], &[])).unwrap();
+    let bad = session.respond().unwrap();
+    session.offer(snapshot(2, &[]));
+    session.stop_waiting();
+    let gone = session.respond().unwrap();
+    assert_eq!(said(&gone), "-a");
+    session.receive(nack(&bad, "refused: a")).unwrap();
+    session.receive(ack(&gone)).unwrap();
+    assert_eq!(session.refusals().count(), 0);
+}

@@ -1,0 +1,116 @@
+//! What a batch says that nothing acts on yet. It is checked and kept, and whoever applies it is
+//! told, so that nobody relies on a policy that is not enforced.
+
+use segue_proto::config::v1::resource::Resource as Kind;
+use segue_proto::config::v1::{Protocol, Resource, RouteSpec, ServiceSpec, TrafficPolicySpec};
+
+use super::key::key;
+
+/// One line for each resource and thing that has no effect yet, in the order of the batch.
+pub fn notices<'a>(batch: impl IntoIterator<Item = &'a Resource>) -> Vec<String> {
+    batch
+        .into_iter()
+        .flat_map(|resource| {
+            let name = key(resource);
+            let without_effect = match &resource.resource {
+                Some(Kind::Service(service)) => service.spec.as_ref().map(of_service),
+                Some(Kind::Route(route)) => route.spec.as_ref().map(of_route),
+                Some(Kind::TrafficPolicy(policy)) => policy.spec.as_ref().map(of_traffic),
+                Some(Kind::AccessPolicy(_)) => {
+                    Some(vec!["it is not enforced yet: every caller is let through"])
+                }
+                Some(Kind::ContextPolicy(_)) => Some(vec![
+                    "its first header or cookie splits callers among versions; pins and caches are \
+                     not kept yet",
+                ]),
+                Some(Kind::Rollout(_)) => {
+                    Some(vec!["it is not carried out yet: move traffic by the weights of a Route"])
+                }
+                None => None,
+            };
+            without_effect
+                .unwrap_or_default()
+                .into_iter()
+                .map(move |what| format!("{name}: {what}"))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn of_service(spec: &ServiceSpec) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    if spec.protocol() == Protocol::Tcp {
+        found.push("sidecars do not carry protocol tcp yet");
+    }
+    if !spec.depends_on.is_empty() {
+        found.push("dependsOn does not narrow what sidecars receive yet");
+    }
+    if spec.versions.iter().any(|version| version.lifecycle.is_some()) {
+        found.push("lifecycle is not told to callers yet");
+    }
+    found
+}
+
+fn of_route(spec: &RouteSpec) -> Vec<&'static str> {
+    let mirrors = spec
+        .rules
+        .iter()
+        .any(|rule| rule.filters.iter().any(|filter| filter.request_mirror.is_some()));
+    if mirrors { vec!["sidecars do not mirror requests yet; Envoys do"] } else { Vec::new() }
+}
+
+fn of_traffic(spec: &TrafficPolicySpec) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let mut unless = |absent: bool, what: &'static str| {
+        if !absent {
+            found.push(what);
+        }
+    };
+    unless(spec.load_balancer.is_none(), "loadBalancer has no effect yet: endpoints take turns");
+    unless(spec.outlier_detection.is_none(), "outlierDetection has no effect yet");
+    unless(spec.health_check.is_none(), "healthCheck has no effect yet");
+    unless(spec.retry_budget.is_none(), "retryBudget has no effect yet");
+    unless(spec.tls.is_none(), "tls has no effect yet: sidecars speak plain text");
+    let max_age = spec.connection_pool.as_ref().and_then(|pool| pool.max_age);
+    unless(max_age.is_none(), "connectionPool.maxAge has no effect yet");
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SourceText, parse};
+    use super::*;
+
+    fn told(yaml: &str) -> Vec<String> {
+        let file = SourceText { name: "f.yaml".to_owned(), content: yaml.to_owned() };
+        let batch: Vec<Resource> =
+            parse(&[file]).unwrap().into_iter().map(|parsed| parsed.resource).collect();
+        notices(&batch)
+    }
+
+    #[test]
+    fn a_policy_that_is_not_enforced_is_told() {
+        let yaml = "apiVersion: segue.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: chat}
+spec:
+  targetRef: {name: chat}
+  rules: [{name: nobody, action: Deny}]
+";
+        let expected =
+            "AccessPolicy default/chat: it is not enforced yet: every caller is let through";
+        assert_eq!(told(yaml), [expected]);
+    }
+
+    #[test]
+    fn what_works_is_not_told() {
+        let yaml = "apiVersion: segue.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: chat}
+spec:
+  targetRef: {name: chat}
+  connectionPool: {connectTimeout: 2s, maxRequests: 10}
+";
+        assert_eq!(told(yaml), Vec::<String>::new());
+    }
+}
