@@ -11,13 +11,7 @@ const PACKAGES: &[&str] =
 
 pub fn run(what: &str, fast: bool, arguments: &[String]) -> Outcome {
     peers::install(peers::FOR_BENCH)?;
-    let programs = cargo::build("bench", PACKAGES)?;
-    // Cargo writes the profile `bench` beside `release`.
-    let programs = if programs.join("segue-bench").is_file() {
-        programs
-    } else {
-        programs.with_file_name("release")
-    };
+    let programs = cargo::build("dist", PACKAGES)?;
     let mut command = Command::new(programs.join("segue-bench"));
     command.arg(what).args(arguments);
     if fast {

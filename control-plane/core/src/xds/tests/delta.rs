@@ -254,6 +254,8 @@ fn a_late_refusal_of_what_was_taken_away_since_does_not_stand() {
     let bad = session.respond().unwrap();
     session.offer(snapshot(2, &[]));
     session.stop_waiting();
+    assert_eq!(session.respond(), None, "what is gone may be in routes not asked for yet");
+    session.stop_waiting();
     let gone = session.respond().unwrap();
     assert_eq!(said(&gone), "-a");
     session.receive(nack(&bad, "refused: a")).unwrap();
