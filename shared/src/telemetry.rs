@@ -1,5 +1,7 @@
 //! Logs on standard error, with a level that can change while the process runs.
 
+use std::io::IsTerminal as _;
+
 use thiserror::Error;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -25,7 +27,9 @@ pub enum LogLevelError {
 pub fn init(directives: &str, json: bool) -> Result<LogLevel, LogLevelError> {
     let (filter, handle) = reload::Layer::new(parse(directives)?);
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr).with_target(true);
+    // Colours are for people's eyes, not for files.
+    let colours = std::io::stderr().is_terminal();
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(true);
     // A second call is a test's second process in one: its logs go where the first's go.
     let _already_set =
         if json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, AdminError};
+use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
 use crate::report::Report;
 use crate::settings::Settings;
@@ -62,11 +63,15 @@ pub async fn start_with(
 ) -> Result<Sidecar, StartError> {
     let (drain, stop) = (DrainSignal::new(), DrainSignal::new());
     let snapshots = SnapshotHandle::new();
+    // Asked for also where the cap is given: upstreams need files as well.
+    let most_connections = default_cap();
+    let gate = ConnectionGate::new(settings.max_connections.unwrap_or(most_connections));
     let worker_settings = WorkerSettings {
         workers: settings.worker_count(),
         outbound_address: settings.outbound_address,
         inbound_address: settings.inbound_address,
         app: settings.app_address.map(|address| (address, settings.app_protocol)),
+        gate: gate.clone(),
         drain_timeout: settings.drain_timeout,
     };
     let counters = Arc::new(Counters::new(worker_settings.workers));
@@ -101,6 +106,7 @@ pub async fn start_with(
         node_id: settings.node_id(),
         snapshots: snapshots.clone(),
         counters,
+        gate,
         delivery: client.delivery,
         status: client.status,
         drain: drain.clone(),

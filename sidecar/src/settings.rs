@@ -68,6 +68,10 @@ pub struct Settings {
     /// Threads that carry traffic [default: number of available cores]
     #[arg(long, env = "SEGUE_WORKERS", value_name = "N")]
     pub workers: Option<u16>,
+    /// Most connections of callers at one time [default: 10000, or half of the files that may be
+    /// open]
+    #[arg(long, env = "SEGUE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
     /// Variant of xDS that the sidecar asks for
     #[arg(long, env = "SEGUE_XDS_PROTOCOL", value_enum, default_value = "delta")]
     pub xds_protocol: XdsProtocol,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::http::{Direction, serve_connection};
-use crate::listener::{BindError, Listener, Verdict, accept, bind};
+use crate::listener::{BindError, ConnectionGate, Listener, Verdict, accept, bind};
 use crate::outcome::Counters;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::SnapshotHandle;
@@ -41,6 +41,8 @@ pub struct WorkerSettings {
     pub inbound_address: SocketAddr,
     /// The local application.
     pub app: Option<(SocketAddr, AppProtocol)>,
+    /// Cap on callers' connections, shared by all workers.
+    pub gate: ConnectionGate,
     /// Longest wait for running requests at the end.
     pub drain_timeout: Duration,
 }
@@ -87,7 +89,7 @@ impl Workers {
             ended.push(at_end);
             thread::Builder::new().name(format!("segue-worker-{index}")).spawn(move || {
                 let worker = Worker::new(index, &snapshots, &counters, settings.app);
-                if let Err(error) = run(worker, sockets, settings.drain_timeout, &drain) {
+                if let Err(error) = run(worker, sockets, &settings, &drain) {
                     tracing::error!(%error, worker = index, "a worker cannot run");
                 }
                 // Nobody waits where the process ends without a drain.
@@ -125,7 +127,7 @@ fn by_worker(count: usize, outbound: Listener, inbound: Option<Listener>) -> Vec
 fn run(
     worker: Worker,
     sockets: Sockets,
-    drain_timeout: Duration,
+    settings: &WorkerSettings,
     drain: &DrainSignal,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
@@ -136,8 +138,14 @@ fn run(
         for (direction, socket) in sockets.0 {
             let listener = tokio::net::TcpListener::from_std(socket)?;
             let (worker, drain) = (Rc::clone(&worker), drain.clone());
+            let gate = settings.gate.clone();
             tokio::task::spawn_local(accept(listener, drain, move |stream| {
-                tokio::task::spawn_local(serve_connection(Rc::clone(&worker), direction, stream));
+                let Some(entered) = gate.enter() else { return };
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    serve_connection(worker, direction, stream).await;
+                    drop(entered);
+                });
             }));
         }
         let mut ticks = tokio::time::interval(TICK);
@@ -147,7 +155,7 @@ fn run(
                 () = drain.cancelled() => break,
             }
         }
-        end(&worker, drain_timeout).await;
+        end(&worker, settings.drain_timeout).await;
         Ok(())
     })
 }

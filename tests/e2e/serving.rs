@@ -1,10 +1,13 @@
 //! A caller behind a sidecar reaches services by name, whatever it speaks.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use segue_tests::fetch::Fetch;
 use segue_tests::load::Protocol;
 use segue_tests::mesh::Mesh;
+use segue_tests::wait;
 use segue_tests::written::{service, service_of, split};
 
 use crate::alone;
@@ -81,4 +84,31 @@ fn a_version_without_a_listening_endpoint_answers_503_and_the_others_serve_on() 
     };
     assert_eq!(ask("dead"), 503);
     assert_eq!(ask("chat"), 200);
+}
+
+#[test]
+fn callers_beyond_the_cap_are_turned_away_and_places_come_free() {
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let sidecar = mesh.sidecar_with("caller-1", &[("--max-connections", "2")]).unwrap();
+    let connect = || {
+        let connection = TcpStream::connect(sidecar.outbound).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        connection
+    };
+    // An answer shows that the connection was let in, its end that it was not.
+    let is_let_in = |connection: &mut TcpStream| {
+        let _refused_early = connection.write_all(b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n");
+        matches!(connection.read(&mut [0; 16]), Ok(1..))
+    };
+    let mut first = connect();
+    let mut second = connect();
+    assert!(is_let_in(&mut first) && is_let_in(&mut second));
+    assert!(!is_let_in(&mut connect()));
+    let metrics = sidecar.metrics().unwrap();
+    assert!(metrics.contains("\nsegue_downstream_connections 2\n"), "{metrics}");
+    assert!(metrics.contains("\nsegue_downstream_connections_refused_total 1\n"), "{metrics}");
+    drop(first);
+    let limit = Duration::from_secs(10);
+    wait::until("a place comes free", limit, || is_let_in(&mut connect()).then_some(())).unwrap();
 }

@@ -105,15 +105,13 @@ async fn hundreds_of_faults_reach_a_plain_client_in_part_and_a_willing_one_whole
     assert!(status.message().len() + status.details().len() * 4 / 3 < 8 * 1024);
 
     // 300 faults exceed the 16 KiB of headers that a plain client takes.
-    let channel = tonic::transport::Channel::from_shared(format!(
-        "http://{}",
-        plane.running.admin_address
-    ))
-    .unwrap()
-    .http2_max_header_list_size(1024 * 1024)
-    .connect()
-    .await
-    .unwrap();
+    let channel =
+        tonic::transport::Channel::from_shared(format!("http://{}", plane.running.admin_address))
+            .unwrap()
+            .http2_max_header_list_size(1024 * 1024)
+            .connect()
+            .await
+            .unwrap();
     let mut willing =
         segue_proto::admin::v1::config_service_client::ConfigServiceClient::new(channel);
     let mut request = tonic::Request::new(request);

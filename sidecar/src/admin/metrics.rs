@@ -33,6 +33,12 @@ pub fn render(admin: &Admin) -> String {
     for (reason, count) in admin.counters.refusals() {
         family.sample("", &format!("reason=\"{reason}\""), count);
     }
+    let help = "Connections of callers that were closed at once because all places were taken.";
+    Family::begin(&mut text, "segue_downstream_connections_refused_total", help, "counter").sample(
+        "",
+        "",
+        admin.gate.refused(),
+    );
     configuration(&mut text, admin);
     text
 }
@@ -93,6 +99,7 @@ fn configuration(text: &mut String, admin: &Admin) {
     let delivery = admin.delivery.borrow().clone();
     let status = admin.status.borrow().clone();
     for (name, help, value) in [
+        ("segue_downstream_connections", "Connections of callers.", admin.gate.open() as u64),
         ("segue_snapshot_generation", "Swaps of the snapshot so far.", snapshot.generation),
         (
             "segue_accepted_revision",

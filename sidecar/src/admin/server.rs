@@ -194,6 +194,7 @@ mod tests {
 
     fn admin() -> Admin {
         Admin {
+            gate: crate::listener::ConnectionGate::new(1),
             node_id: "test".into(),
             snapshots: SnapshotHandle::new(),
             counters: Arc::new(Counters::new(1)),

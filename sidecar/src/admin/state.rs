@@ -7,6 +7,7 @@ use segue_shared::telemetry::LogLevel;
 use tokio::sync::watch;
 
 use crate::activate::DeliveryState;
+use crate::listener::ConnectionGate;
 use crate::outcome::Counters;
 use crate::snapshot_handle::SnapshotHandle;
 use crate::xds::XdsStatus;
@@ -16,6 +17,7 @@ pub struct Admin {
     pub node_id: String,
     pub snapshots: SnapshotHandle,
     pub counters: Arc<Counters>,
+    pub gate: ConnectionGate,
     pub delivery: watch::Receiver<DeliveryState>,
     pub status: watch::Receiver<XdsStatus>,
     /// `POST /drain` begins it; readiness ends with it.

@@ -2,8 +2,10 @@
 
 mod accept;
 mod bind;
+mod gate;
 mod watch;
 
 pub use accept::accept;
 pub use bind::{BindError, Listener, bind};
+pub use gate::{ConnectionGate, Entered, default_cap};
 pub use watch::{ConnectionWatch, ConnectionWatches, RunningRequest, Verdict};

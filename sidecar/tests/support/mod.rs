@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use segue_shared::bucket::Salt;
 use segue_shared::shutdown::DrainSignal;
+use segue_sidecar::listener::ConnectionGate;
 use segue_sidecar::outcome::Counters;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
@@ -126,6 +127,7 @@ pub fn plane_with_app(chat: &Chat, app: Option<SocketAddr>) -> Plane {
     let snapshots = SnapshotHandle::new();
     snapshots.publish(chat.snapshot(1));
     let settings = WorkerSettings {
+        gate: ConnectionGate::new(10_000),
         workers: 2,
         outbound_address: ([127, 0, 0, 1], 0).into(),
         inbound_address: ([127, 0, 0, 1], 0).into(),
