@@ -46,7 +46,7 @@ pub struct SidecarStatus {
     pub rejections: Vec<Rejection>,
     /// Requests that it sent to each version since it started.
     pub traffic: Vec<VersionTraffic>,
-    /// Whether it tells its activated revision.
+    /// Whether it tells its activated revision, or is one of our sidecars and about to.
     pub reports: bool,
 }
 
@@ -85,6 +85,8 @@ pub struct Introduction {
     pub release: String,
     /// Empty where unknown.
     pub address: String,
+    /// Whether it is one of our sidecars: a report stream will follow, or is this one.
+    pub is_sidecar: bool,
 }
 
 /// What a stream is for.
@@ -339,7 +341,7 @@ impl Node {
             activated_revision: self.delivery.activated,
             rejections,
             traffic: self.traffic.clone(),
-            reports: self.reports,
+            reports: self.reports || self.introduction.is_sidecar,
         }
     }
 }
@@ -357,6 +359,7 @@ impl Introduction {
         take(&mut self.version, new.version);
         take(&mut self.release, new.release);
         take(&mut self.address, new.address);
+        self.is_sidecar |= new.is_sidecar;
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use segue_control_plane::assembly::{self, ControlPlane};
 use segue_control_plane::settings::Settings;
 use segue_shared::{settings, shutdown, telemetry};
+
+/// Wait for blocking work at the end.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let settings: Settings = match settings::parse(std::env::args_os()) {
@@ -23,7 +27,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(run(settings))
+    let code = runtime.block_on(run(settings));
+    // A name server that does not answer holds its threads; nobody waits for them.
+    runtime.shutdown_timeout(LAST_THREADS);
+    code
 }
 
 async fn run(settings: Settings) -> ExitCode {

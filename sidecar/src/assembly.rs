@@ -75,9 +75,7 @@ pub async fn start_with(
         drain_timeout: settings.drain_timeout,
     };
     let counters = Arc::new(Counters::new(worker_settings.workers));
-    let workers = Workers::start(&snapshots, &worker_settings, &counters, &drain)?;
-    // From here on a failure must end what was begun.
-    let begun = drain.clone().drop_guard();
+    // First what the disk holds, so that the first caller already meets it.
     let client = xds::spawn(
         XdsSettings {
             service: settings.service.to_string(),
@@ -89,7 +87,12 @@ pub async fn start_with(
         snapshots.clone(),
         ConnectWarm,
         stop.clone(),
-    );
+    )
+    .await;
+    // From here on a failure must end what was begun.
+    let following = stop.clone().drop_guard();
+    let workers = Workers::start(&snapshots, &worker_settings, &counters, &drain)?;
+    let begun = drain.clone().drop_guard();
     let report = Report {
         control_plane: settings.control_plane.clone(),
         node: Node {
@@ -113,14 +116,9 @@ pub async fn start_with(
         log_level,
     };
     let (admin_address, serving) =
-        match admin::serve(settings.admin_address, admin, stop.clone()).await {
-            Ok(serving) => serving,
-            Err(error) => {
-                stop.cancel();
-                return Err(error.into());
-            }
-        };
+        admin::serve(settings.admin_address, admin, stop.clone()).await?;
     begun.disarm();
+    following.disarm();
     info!(
         outbound = %workers.outbound_address,
         inbound = ?workers.inbound_address,

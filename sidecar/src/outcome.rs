@@ -142,9 +142,11 @@ impl ClusterCounters {
         self.admits(worker, most, |slot| &slot.in_flight)
     }
 
-    /// Whether one more connection stays below `most`.
+    /// Whether one more connection stays below `most`. A worker without any may always have one:
+    /// others' idle connections are of no use to it.
     pub fn admits_connection(&self, worker: usize, most: u32) -> bool {
-        self.admits(worker, most, |slot| &slot.connections)
+        self.slot(worker).connections.load(Relaxed) == 0
+            || self.admits(worker, most, |slot| &slot.connections)
     }
 
     /// Other workers' slots are read only where an eighth of the own share is used up.

@@ -97,6 +97,11 @@ impl Worker {
         Some((cluster, &app.living))
     }
 
+    /// Requests that run in the local application, of all workers.
+    pub fn app_requests(&self) -> u64 {
+        self.app.as_ref().map_or(0, |app| app.living.counters.totals().in_flight)
+    }
+
     /// A uniform draw (splitmix64).
     pub fn draw(&self) -> u64 {
         let state = self.draws.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

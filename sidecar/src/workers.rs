@@ -30,6 +30,10 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 const IDLE_GRACE_PART: u32 = 6;
 
+/// After the application's last request, its own new requests are taken this long: while it answers,
+/// it may need others.
+const OUTBOUND_GRACE: Duration = Duration::from_millis(500);
+
 /// How the data plane listens and works.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
@@ -135,7 +139,15 @@ fn run(
         let worker = Rc::new(worker);
         let deadlines = Rc::clone(&worker.deadlines);
         tokio::task::spawn_local(async move { deadlines.run().await });
+        let outbound_drain = match settings.app {
+            Some(_) => DrainSignal::new(),
+            None => drain.clone(),
+        };
         for (direction, socket) in sockets.0 {
+            let drain = match direction {
+                Direction::Inbound => drain,
+                Direction::Outbound => &outbound_drain,
+            };
             let listener = tokio::net::TcpListener::from_std(socket)?;
             let (worker, drain) = (Rc::clone(&worker), drain.clone());
             let gate = settings.gate.clone();
@@ -155,25 +167,34 @@ fn run(
                 () = drain.cancelled() => break,
             }
         }
-        end(&worker, settings.drain_timeout).await;
+        end(&worker, settings.drain_timeout, &outbound_drain).await;
         Ok(())
     })
 }
 
-/// The drain: announce it, let run what runs, close what is idle, and at last close all.
-async fn end(worker: &Worker, timeout: Duration) {
+/// The drain: announce it, let run what runs, close what is idle, and at last close all. The
+/// application is served with its own requests as long as it answers others.
+async fn end(worker: &Worker, timeout: Duration, outbound: &DrainSignal) {
     let begun = Instant::now();
+    let mut last_answering = begun;
     worker.begin_drain();
     worker.watches.decide(Verdict::Announce);
     let idle_grace = IDLE_GRACE.min(timeout / IDLE_GRACE_PART);
     loop {
         tokio::time::sleep(DRAIN_TICK).await;
         let age = begun.elapsed();
-        worker.watches.tick(Instant::now(), age >= idle_grace);
+        if worker.app_requests() > 0 {
+            last_answering = Instant::now();
+        }
+        if last_answering.elapsed() >= OUTBOUND_GRACE || age >= timeout {
+            outbound.cancel();
+        }
+        let finish_idle = age >= idle_grace && outbound.is_cancelled();
+        worker.watches.tick(Instant::now(), finish_idle);
         // Those that were accepted last have not heard it yet.
         worker.watches.decide(Verdict::Announce);
         let open = worker.watches.open();
-        if open == 0 {
+        if open == 0 && outbound.is_cancelled() {
             info!(worker = worker.index, took = ?age, "drained");
             return;
         }

@@ -163,7 +163,7 @@ struct Sidecar {
     drain: DrainSignal,
 }
 
-fn sidecar(address: SocketAddr, protocol: XdsProtocol, data_dir: Option<&Path>) -> Sidecar {
+async fn sidecar(address: SocketAddr, protocol: XdsProtocol, data_dir: Option<&Path>) -> Sidecar {
     let settings = XdsSettings {
         service: "default/front".to_owned(),
         version: "v1".to_owned(),
@@ -176,7 +176,7 @@ fn sidecar(address: SocketAddr, protocol: XdsProtocol, data_dir: Option<&Path>) 
     let warmed = Arc::default();
     let drain = DrainSignal::new();
     let warm = Recorder { handle: handle.clone(), warmed: Arc::clone(&warmed) };
-    let client = spawn(settings, handle.clone(), warm, drain.clone());
+    let client = spawn(settings, handle.clone(), warm, drain.clone()).await;
     Sidecar { handle, warmed, client, drain }
 }
 
@@ -213,7 +213,7 @@ fn revisions(state: &DeliveryState) -> (u64, u64) {
 #[tokio::test]
 async fn a_revision_is_warmed_swapped_in_and_told() {
     let mut plane = control_plane().await;
-    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None).await;
     let mut stream = opened(&mut plane.delta).await;
     let first = stream.request(CLUSTER, false).await;
     let node = first.node.unwrap();
@@ -240,7 +240,7 @@ async fn a_revision_is_warmed_swapped_in_and_told() {
 #[tokio::test]
 async fn a_refusal_is_told_both_ways_and_leaves_the_last_good_one() {
     let mut plane = control_plane().await;
-    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None).await;
     let mut stream = opened(&mut plane.delta).await;
     stream.send_mesh("a", "1").await;
     stream.send_mark(1).await;
@@ -271,7 +271,7 @@ async fn a_refusal_is_told_both_ways_and_leaves_the_last_good_one() {
 #[tokio::test]
 async fn a_broken_stream_changes_nothing_and_the_next_tells_what_is_here() {
     let mut plane = control_plane().await;
-    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None).await;
     let stream = opened(&mut plane.delta).await;
     stream.send_mesh("a", "7").await;
     stream.send_mark(1).await;
@@ -296,7 +296,7 @@ async fn a_broken_stream_changes_nothing_and_the_next_tells_what_is_here() {
 async fn a_restarted_sidecar_serves_from_disk_while_the_control_plane_is_silent() {
     let dir = tempfile::tempdir().unwrap();
     let mut plane = control_plane().await;
-    let mut before = sidecar(plane.address, XdsProtocol::Delta, Some(dir.path()));
+    let mut before = sidecar(plane.address, XdsProtocol::Delta, Some(dir.path())).await;
     let stream = opened(&mut plane.delta).await;
     stream.send_mesh("a", "1").await;
     stream.send_mark(5).await;
@@ -305,7 +305,7 @@ async fn a_restarted_sidecar_serves_from_disk_while_the_control_plane_is_silent(
     drop(stream);
 
     // Nobody answers on this stream until the snapshot from disk serves.
-    let mut after = sidecar(plane.address, XdsProtocol::Delta, Some(dir.path()));
+    let mut after = sidecar(plane.address, XdsProtocol::Delta, Some(dir.path())).await;
     after.swapped_to("a").await;
     let state = after.delivery(|state| state.activated_revision == Revision(5)).await;
     assert_eq!(revisions(&state), (5, 5));
@@ -322,7 +322,7 @@ async fn a_restarted_sidecar_serves_from_disk_while_the_control_plane_is_silent(
 #[tokio::test]
 async fn a_control_plane_without_marks_is_followed_all_the_same() {
     let mut plane = control_plane().await;
-    let sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let sidecar = sidecar(plane.address, XdsProtocol::Delta, None).await;
     let stream = opened(&mut plane.delta).await;
     stream.send_mesh("a", "1").await;
     sidecar.swapped_to("a").await;
@@ -335,7 +335,7 @@ async fn a_control_plane_without_marks_is_followed_all_the_same() {
 #[tokio::test]
 async fn state_of_the_world_comes_to_the_same() {
     let mut plane = control_plane().await;
-    let mut sidecar = sidecar(plane.address, XdsProtocol::Sotw, None);
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Sotw, None).await;
     let stream = opened(&mut plane.sotw).await;
     for (type_url, resource) in [
         (CLUSTER, cluster("a")),
@@ -361,7 +361,7 @@ async fn state_of_the_world_comes_to_the_same() {
 #[tokio::test]
 async fn a_stream_refused_for_its_marks_is_tried_without() {
     let mut plane = control_plane().await;
-    let sidecar = sidecar(plane.address, XdsProtocol::Delta, None);
+    let sidecar = sidecar(plane.address, XdsProtocol::Delta, None).await;
     let first = opened(&mut plane.delta).await;
     first.responses.send(Err(Status::invalid_argument("unknown type"))).await.unwrap();
     let mut second = opened(&mut plane.delta).await;

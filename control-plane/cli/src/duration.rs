@@ -27,9 +27,25 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
+/// A time to wait: at most what the control plane waits, so that nothing is changed before it says
+/// no.
+pub fn parse_wait(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_hours(1);
+    match parse(text)? {
+        wait if wait <= MOST => Ok(wait),
+        _ => Err(format!("{text:?} is too long: wait at most 1h")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_has_a_limit() {
+        assert_eq!(parse_wait("60m"), Ok(Duration::from_hours(1)));
+        assert!(parse_wait("61m").is_err());
+    }
 
     #[test]
     fn durations_are_read_as_typed() {

@@ -25,7 +25,7 @@ use crate::session::Session;
 pub const DONE: u8 = 0;
 /// What was asked does not hold; for `diff`: there are differences.
 pub const FAILED: u8 = 1;
-/// What was asked is not understood.
+/// What was asked is not understood; for `diff`: anything went wrong.
 pub const USAGE: u8 = 2;
 
 /// Does what `args` ask (the first is the program's name), and gives the exit code.
@@ -34,12 +34,14 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, mut output: Output<'_
         Ok(cli) => cli,
         Err(error) => return usage(&error, &mut output),
     };
+    let is_diff = matches!(cli.command, Command::Diff(_));
     let mut session = Session::new(cli.server, output);
     match dispatch(cli.command, &mut session).await {
         Ok(code) => code,
         Err(error) => {
             session.output.complain(&error);
-            error.exit_code()
+            // 1 says that there are differences.
+            if is_diff { USAGE } else { error.exit_code() }
         }
     }
 }

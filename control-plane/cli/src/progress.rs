@@ -53,28 +53,36 @@ pub fn told(progress: &WaitActivatedResponse) -> String {
 fn verdict(progress: &WaitActivatedResponse) -> Result<(), CliError> {
     let reason = match progress.outcome() {
         Outcome::Activated => return Ok(()),
-        Outcome::Rejected => {
-            let refusals = progress.rejecting.iter().map(|one| {
-                let rejection = one.rejection.clone().unwrap_or_default();
-                let mut line =
-                    format!("\n  {}: {} {}", one.node_id, rejection.r#type, rejection.resource);
-                if !rejection.field_path.is_empty() {
-                    let _ = write!(line, ": {}", rejection.field_path);
-                }
-                let _ = write!(line, ": {}", rejection.reason);
-                line
-            });
-            format!("it is refused by{}", refusals.collect::<String>())
-        }
+        Outcome::Rejected => format!("it is refused by{}", refusals(progress)),
         Outcome::Timeout | Outcome::Unspecified => {
             if progress.missing.is_empty() {
                 "the time is over, and nobody has committed it".to_owned()
             } else {
-                format!("the time is over; missing: {}", progress.missing.join(", "))
+                let missing = progress.missing.join(", ");
+                let mut refused = String::new();
+                if !progress.rejecting.is_empty() {
+                    refused = format!("\nrefused and in the way:{}", refusals(progress));
+                }
+                format!("the time is over; missing: {missing}{refused}")
             }
         }
     };
     Err(CliError::NotHeld(format!("{}: {reason}", told(progress))))
+}
+
+/// A line for each.
+fn refusals(progress: &WaitActivatedResponse) -> String {
+    let mut lines = String::new();
+    for one in &progress.rejecting {
+        let rejection = one.rejection.clone().unwrap_or_default();
+        // Writing into a string cannot fail.
+        let _ = write!(lines, "\n  {}: {} {}", one.node_id, rejection.r#type, rejection.resource);
+        if !rejection.field_path.is_empty() {
+            let _ = write!(lines, ": {}", rejection.field_path);
+        }
+        let _ = write!(lines, ": {}", rejection.reason);
+    }
+    lines
 }
 
 fn line(progress: &WaitActivatedResponse) -> String {

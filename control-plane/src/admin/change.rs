@@ -33,7 +33,11 @@ pub enum Edit {
     /// These are created or replaced.
     Put(Vec<Parsed>),
     /// These are removed.
-    Remove(Vec<ResourceKey>),
+    Remove {
+        keys: Vec<ResourceKey>,
+        /// Whether a key that does not exist is no failure.
+        ignore_missing: bool,
+    },
     /// All is as it was at a revision. `None`: the one before the newest.
     Restore(Option<Revision>),
 }
@@ -146,7 +150,7 @@ impl Ledger {
     ) -> Result<Draft, ChangeError> {
         match edit {
             Edit::Put(batch) => put(current, batch),
-            Edit::Remove(keys) => remove(current, keys),
+            Edit::Remove { keys, ignore_missing } => remove(current, keys, *ignore_missing),
             Edit::Restore(to) => {
                 let to = to.unwrap_or(Revision(base.0.saturating_sub(1)));
                 let then = self.store.at(to).await?;
@@ -184,7 +188,11 @@ fn put(current: Vec<StoredResource>, batch: &[Parsed]) -> Result<Draft, ChangeEr
     })
 }
 
-fn remove(current: Vec<StoredResource>, keys: &[ResourceKey]) -> Result<Draft, ChangeError> {
+fn remove(
+    current: Vec<StoredResource>,
+    keys: &[ResourceKey],
+    ignore_missing: bool,
+) -> Result<Draft, ChangeError> {
     let keys: BTreeSet<&ResourceKey> = keys.iter().collect();
     let (touched, rest): (Vec<_>, Vec<_>) =
         current.into_iter().partition(|stored| keys.contains(&stored.key));
@@ -193,7 +201,7 @@ fn remove(current: Vec<StoredResource>, keys: &[ResourceKey]) -> Result<Draft, C
         .filter(|key| touched.iter().all(|stored| stored.key != **key))
         .cloned()
         .collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && !ignore_missing {
         return Err(ChangeError::NotFound(missing));
     }
     let whole = parsed(rest.iter())?;

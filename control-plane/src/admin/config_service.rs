@@ -110,7 +110,13 @@ impl ConfigService for Configuration {
             return Err(Status::invalid_argument("no resource is named"));
         }
         let keys = request.keys.iter().map(answer::read_key).collect::<Result<_, _>>()?;
-        let outcome = self.change(Edit::Remove(keys), terms, &metadata).await?;
+        let outcome = self
+            .change(
+                Edit::Remove { keys, ignore_missing: request.ignore_not_found },
+                terms,
+                &metadata,
+            )
+            .await?;
         let (revision, changes) = told(outcome);
         Ok(Response::new(api::DeleteResponse { revision, changes }))
     }

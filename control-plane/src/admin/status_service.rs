@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::answer;
 use super::in_flight::{InFlight, Place};
-use super::wait::{progress, rejection};
+use super::wait::{in_the_way, progress, rejection};
 use crate::fleet::{Fleet, SidecarStatus};
 use crate::store::Store;
 
@@ -101,10 +101,12 @@ impl Wait {
             loop {
                 changed.mark_unchanged();
                 let committed = *newest.borrow_and_update();
-                let mut now = progress(self.revision, committed, &self.fleet.sidecars());
+                let sidecars = self.fleet.sidecars();
+                let mut now = progress(self.revision, committed, &sidecars);
                 if !now.done && Instant::now() >= self.deadline {
                     now.done = true;
                     now.set_outcome(Outcome::Timeout);
+                    now.rejecting = in_the_way(self.revision, &sidecars);
                 }
                 let done = now.done;
                 if last.as_ref() != Some(&now) {

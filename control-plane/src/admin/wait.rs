@@ -29,10 +29,7 @@ pub fn progress(
     let rejecting: Vec<Rejecting> = connected()
         .flat_map(|node| {
             let refused = node.rejections.iter().filter(|one| refuses(node, one, revision));
-            refused.map(|one| Rejecting {
-                node_id: node.node_id.clone(),
-                rejection: Some(rejection(one)),
-            })
+            refused.map(|one| rejecting(node, one))
         })
         .take(MOST_REJECTING)
         .collect();
@@ -58,6 +55,21 @@ pub fn progress(
         done: outcome != Outcome::Unspecified,
         outcome: outcome.into(),
     }
+}
+
+/// What stands in the way where the time is over: whatever those refuse that are not there yet, with
+/// whichever revision it came.
+pub fn in_the_way(revision: Revision, fleet: &[SidecarStatus]) -> Vec<Rejecting> {
+    fleet
+        .iter()
+        .filter(|node| node.connected && node.reports && node.activated_revision < revision)
+        .flat_map(|node| node.rejections.iter().map(|one| rejecting(node, one)))
+        .take(MOST_REJECTING)
+        .collect()
+}
+
+fn rejecting(node: &SidecarStatus, refused: &Rejection) -> Rejecting {
+    Rejecting { node_id: node.node_id.clone(), rejection: Some(rejection(refused)) }
 }
 
 /// A refusal counts where the resource came with this revision, or with a later one that overtook
@@ -153,6 +165,14 @@ mod tests {
         let progress = progress(Revision(5), Revision(5), &[refusing(sidecar("a", 4, 4), 5)]);
         let told = progress.rejecting[0].rejection.clone().unwrap();
         assert_eq!((told.r#type.as_str(), told.resource.as_str()), ("Cluster", "default/chat/v2"));
+    }
+
+    #[test]
+    fn when_the_time_is_over_older_refusals_explain_it() {
+        let fleet = [refusing(sidecar("a", 4, 4), 3), refusing(sidecar("b", 5, 5), 3)];
+        let named: Vec<String> =
+            in_the_way(Revision(5), &fleet).into_iter().map(|one| one.node_id).collect();
+        assert_eq!(named, ["a"]);
     }
 
     #[test]

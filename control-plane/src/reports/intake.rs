@@ -86,6 +86,7 @@ fn enter(fleet: &Fleet, node: Option<Node>, address: String) -> Result<Option<Pr
         version: node.version,
         release: node.release,
         address,
+        is_sidecar: true,
     };
     Ok(fleet.enter(introduction, StreamKind::Report))
 }

@@ -5,7 +5,7 @@
 //! were before it, so an old configuration is read by walking back from the newest.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -28,6 +28,7 @@ use super::record;
 /// Format of the file that this release writes.
 const FORMAT: u64 = 1;
 const FILE: &str = "segue.redb";
+const LOCK_FILE: &str = "segue.lock";
 /// Pages of the file that are kept in memory.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -43,6 +44,8 @@ pub struct RedbStore {
 
 struct Inner {
     database: Database,
+    /// Held as long as the store is open; `None` where there is no directory.
+    _lock: Option<File>,
     retention: u64,
     newest: watch::Sender<Revision>,
     /// One writer at a time, in the order of asking.
@@ -63,7 +66,11 @@ impl RedbStore {
             .mode(0o700)
             .create(directory)
             .map_err(|error| fail(error.to_string()))?;
+        let taken = lock(directory)
+            .map_err(&fail)?
+            .ok_or_else(|| StoreError::InUse { file: path.display().to_string() })?;
         if !path.exists() {
+            tracing::warn!(directory = %directory.display(), "no store is there: a new one begins");
             create(directory, &path)?;
         }
         fs::set_permissions(&path, Permissions::from_mode(0o600))
@@ -73,12 +80,13 @@ impl RedbStore {
             .set_cache_size(CACHE_BYTES)
             .open(&path)
             .map_err(|error| open_error(&path, error))?;
-        Self::on(database, &path, retention)
+        Self::on(database, Some(taken), &path, retention)
     }
 
-    /// A store on an open database that [`prepare`] has seen; `path` is for messages.
+    /// A store on an open database that [`prepare`] has seen; `lock` is held as long as it is open, `path` is for messages.
     pub(super) fn on(
         database: Database,
+        lock: Option<File>,
         path: &Path,
         retention: usize,
     ) -> Result<Self, StoreError> {
@@ -95,6 +103,7 @@ impl RedbStore {
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
+                _lock: lock,
                 retention: u64::try_from(retention.max(1)).unwrap_or(u64::MAX),
                 newest: watch::Sender::new(newest),
                 writer: Mutex::new(()),
@@ -246,6 +255,23 @@ impl Inner {
         let mut meta = write.open_table(META).map_err(failed)?;
         meta.insert("revision", record.revision.0).map_err(failed)?;
         Ok(())
+    }
+}
+
+/// Takes the directory for this process. redb locks its file too, but two processes that begin at
+/// one time would each make a file of their own. `None`: another one has it.
+fn lock(directory: &Path) -> Result<Option<File>, String> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join(LOCK_FILE))
+        .map_err(|error| error.to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error.to_string()),
     }
 }
 

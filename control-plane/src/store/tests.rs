@@ -347,7 +347,7 @@ mod on_a_failing_disk {
         let disk = Disk { memory: Arc::default(), fails: Arc::default() };
         let database = Database::builder().create_with_backend(disk.clone()).unwrap();
         super::super::redb::prepare(&database).unwrap();
-        let store = RedbStore::on(database, Path::new("memory"), 10).unwrap();
+        let store = RedbStore::on(database, None, Path::new("memory"), 10).unwrap();
         store.commit(put(1, &[("a", "v1")])).await.unwrap();
 
         disk.fails.store(true, Ordering::Relaxed);

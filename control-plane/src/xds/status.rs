@@ -22,14 +22,17 @@ pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduc
             .unwrap_or_default(),
         None => String::new(),
     };
-    let release = match NodeClass::of(node) {
-        Ok(NodeClass::Sidecar) => version,
-        _ => format!("{} {version}", node.user_agent_name).trim().to_owned(),
+    let is_sidecar = NodeClass::of(node) == Ok(NodeClass::Sidecar);
+    let release = if is_sidecar {
+        version
+    } else {
+        format!("{} {version}", node.user_agent_name).trim().to_owned()
     };
     Introduction {
         node_id: node.id.clone(),
         release,
         address: address.map(|at| at.to_string()).unwrap_or_default(),
+        is_sidecar,
         ..Introduction::default()
     }
 }
@@ -44,7 +47,7 @@ pub(super) fn acked<V: Variant>(session: &Session<V>) -> Acked {
                 type_url: refusal.type_url.clone(),
                 resource: refusal.resource.clone(),
                 field_path: String::new(),
-                reason: refusal.reason.clone(),
+                reason: refusal.reason.to_string(),
                 revision: refusal.revision,
             })
             .collect(),

@@ -10,7 +10,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use segue_control_plane_core::compile::NodeClass;
+use segue_control_plane_core::snapshot::XdsSnapshot;
 use segue_control_plane_core::xds::{Delta, Malformed, Session, StateOfTheWorld, Variant};
+use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -117,6 +119,17 @@ impl Ads {
         tracing::info!(node = node.id, ?class, "stream opened");
 
         let mut snapshots = self.cache.watch(class);
+        let is_empty = |snapshot: &XdsSnapshot| snapshot.revision == Revision::NONE;
+        if V::holds_resources(&first) && is_empty(&snapshots.borrow()) {
+            // A lost or wrong data directory must not take a running mesh down.
+            tracing::warn!(
+                node = node.id,
+                "the client has a configuration and this store was never written to: the client \
+                 keeps what it has until something is applied"
+            );
+            let written = snapshots.wait_for(|snapshot| !is_empty(snapshot)).await;
+            written.map_err(|_| Status::unavailable("the control plane is stopping"))?;
+        }
         let mut session = Session::<V>::new(Arc::clone(&snapshots.borrow_and_update()));
         session.receive(first).map_err(|error| malformed(&error))?;
         let mut answer_until = Instant::now() + ANSWER;

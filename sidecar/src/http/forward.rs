@@ -21,7 +21,7 @@ use super::respond::Reject;
 use super::retry::{self, Cause, Retries};
 use crate::body::RequestBody;
 use crate::deadline::Deadline;
-use crate::upstream::{ConnectError, EndpointPool, UpstreamCluster};
+use crate::upstream::{ConnectError, EndpointPool, Http2Failure, UpstreamCluster};
 use crate::worker::Worker;
 
 /// Where a request goes.
@@ -184,13 +184,13 @@ async fn attempt_http1(
     fresh: bool,
 ) -> Result<Response<ResponseSource>, Failed> {
     let idempotent = retry::is_idempotent(request.method());
-    let kept = if fresh { None } else { pool.take_idle(!idempotent).await };
+    let copy = if idempotent { retry::copy(request) } else { None };
+    let kept = if fresh { None } else { pool.take_idle(copy.is_none()).await };
     let was_kept = kept.is_some();
     let connection = match kept {
         Some(connection) => connection,
         None => pool.open_http1(cluster).await.map_err(|error| unconnected(&error))?,
     };
-    let copy = if idempotent { retry::copy(request) } else { None };
     let failure = match connection.send(std::mem::take(request), pool).await {
         Ok(response) => {
             return Ok(response.map(|body| {
@@ -216,24 +216,28 @@ async fn attempt_http2(
     cluster: &Cluster,
     request: &mut Request<RequestBody>,
 ) -> Result<Response<ResponseSource>, Failed> {
-    let connection = pool.http2(cluster).await.map_err(|error| unconnected(&error))?;
     let copy = retry::copy(request);
     let idempotent = retry::is_idempotent(request.method());
-    let failure = match connection.send(std::mem::take(request)).await {
-        Ok(response) => {
-            return Ok(response.map(|body| {
-                if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http2(body) }
-            }));
+    let failure = loop {
+        let connection = pool.http2(cluster).await.map_err(|error| unconnected(&error))?;
+        match connection.send(std::mem::take(request)).await {
+            Ok(response) => {
+                return Ok(response.map(|body| {
+                    if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http2(body) }
+                }));
+            }
+            // A connection that takes no more requests is out of the pool now, and nothing was
+            // sent: the next one is no retry. Each turn has one connection less.
+            Err(Http2Failure { unsent: Some(unsent), .. }) => *request = unsent,
+            Err(failure) => break failure,
         }
-        Err(failure) => failure,
     };
-    let (cause, reject, back) = match failure.unsent {
-        Some(unsent) => (Cause::Stale, Reject::UpstreamClosed, Some(unsent)),
-        None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
-        None if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, copy),
-        None if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, copy),
-        None if failure.closed => (Cause::Final, Reject::UpstreamClosed, None),
-        None => (Cause::Final, Reject::UpstreamMalformed, None),
+    let (cause, reject, back) = match () {
+        () if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
+        () if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, copy),
+        () if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, copy),
+        () if failure.closed => (Cause::Final, Reject::UpstreamClosed, None),
+        () => (Cause::Final, Reject::UpstreamMalformed, None),
     };
     Err(Failed { cause, reject, again: put_back(request, back, false).is_some() })
 }

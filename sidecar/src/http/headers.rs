@@ -1,8 +1,8 @@
 //! Which headers may pass from one connection to the next.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use segue_sidecar_core::snapshot::HeaderEdits;
 
@@ -143,6 +143,19 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|t| !t.is_empty())
 }
 
+/// Makes one line of the cookies that an HTTP/2 caller may send in pieces (RFC 9113 section 8.2.3):
+/// what reads them behind us knows only one.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use segue_sidecar_core::snapshot::HeaderEdit;
@@ -199,6 +212,13 @@ mod tests {
         let remove = vec![HeaderName::from_static("a")];
         edit(&mut map, &HeaderEdits { remove, edits: vec![change("b", false), change("c", true)] });
         assert_eq!(map, headers(&[("b", "2"), ("c", "1"), ("c", "2")]));
+    }
+
+    #[test]
+    fn cookies_in_pieces_become_one_line() {
+        let mut map = headers(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")]);
+        join_cookies(&mut map);
+        assert_eq!(map, headers(&[("cookie", "a=1; b=2"), ("x", "y")]));
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub fn admit(parts: &mut Parts, body: &RequestBody) -> Result<RequestContext, Re
     if found.has(Found::INTERNAL) {
         headers::strip_internal(&mut parts.headers);
     }
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(&mut parts.headers);
+    }
     let states_length = found.has(Found::CONTENT_LENGTH);
     if body.is_empty() && !states_length && expects_body(&parts.method) {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

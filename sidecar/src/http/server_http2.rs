@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::CONNECTION;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -108,6 +108,7 @@ async fn serve_stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let request = request.map(RequestBody::http2);
+    let is_head = *request.method() == Method::HEAD;
     let served = {
         let mut serving = pin!(pipeline::serve(worker, direction, request));
         poll_fn(|context| {
@@ -120,15 +121,17 @@ async fn serve_stream(
         .await
     };
     if let Some(response) = served {
-        send(response, respond).await;
+        send(response, respond, is_head).await;
     }
 }
 
-async fn send(response: Response<ResponseBody>, mut respond: SendResponse<Bytes>) {
+async fn send(response: Response<ResponseBody>, mut respond: SendResponse<Bytes>, is_head: bool) {
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_2;
     parts.headers.remove(CONNECTION);
-    let ends = body.is_end_stream();
+    // RFC 9110 section 6.4.1: these have no content, whatever our own answer would say.
+    let is_bare = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let ends = is_head || is_bare || body.is_end_stream();
     match respond.send_response(Response::from_parts(parts, ()), ends) {
         Ok(_) if ends => {}
         Ok(stream) => {

@@ -14,6 +14,8 @@ use crate::outcome::ClusterCounters;
 /// Silence after which the kernel asks whether the peer is still there, and between its questions.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest time that sent bytes may stay without an ACK.
+const UNACKNOWLEDGED_TIME: Duration = Duration::from_secs(20);
 
 /// A connection that could not be opened. Nothing was sent.
 #[derive(Debug, Error)]
@@ -26,6 +28,8 @@ pub enum ConnectError {
     Http2(#[from] h2::Error),
     #[error("{0}")]
     Http1(#[from] hyper::Error),
+    #[error("the connection that others opened and this one waited for did not come about")]
+    Shared,
     #[error("all {0} connections that the cluster may have are open")]
     Overflow(u32),
 }
@@ -73,6 +77,10 @@ pub async fn open(address: SocketAddr, timeout: Duration) -> Result<TcpStream, C
         .map_err(|_| ConnectError::Timeout(timeout))??;
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // Questions rest while sent bytes wait for their ACK; without this a host that vanished is given
+    // up only after a quarter of an hour.
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIME))?;
     Ok(stream)
 }

@@ -32,6 +32,8 @@ pub struct EndpointPool {
     shared: RefCell<Vec<Rc<Http2Connection>>>,
     /// Held while an HTTP/2 connection is opened: those who wait for it then share it.
     opening: Mutex<()>,
+    /// When an HTTP/2 connection last could not be opened: those who waited for it share that too.
+    failed: Cell<Option<Instant>>,
 }
 
 struct Idle {
@@ -50,6 +52,7 @@ impl EndpointPool {
             idle: RefCell::default(),
             shared: RefCell::default(),
             opening: Mutex::default(),
+            failed: Cell::new(None),
         }
     }
 
@@ -82,18 +85,27 @@ impl EndpointPool {
         if let Some(connection) = self.with_room() {
             return Ok(connection);
         }
+        let came = Instant::now();
         let _opening = self.opening.lock().await;
         if let Some(connection) = self.with_room() {
             return Ok(connection);
         }
+        if self.failed.get().is_some_and(|failed| failed >= came) {
+            return Err(ConnectError::Shared);
+        }
         self.admit(cluster)?;
-        let timeout = cluster.connect_timeout;
-        let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
-        let connection = Http2Connection::begin(stream, open, timeout).await?;
+        let connection = self.open_http2(cluster.connect_timeout).await.inspect_err(|_| {
+            self.failed.set(Some(Instant::now()));
+        })?;
         if !self.retired.get() {
             self.shared.borrow_mut().push(Rc::clone(&connection));
         }
         Ok(connection)
+    }
+
+    async fn open_http2(&self, timeout: Duration) -> Result<Rc<Http2Connection>, ConnectError> {
+        let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
+        Http2Connection::begin(stream, open, timeout).await
     }
 
     /// Closes what was idle for longer than the cluster allows, and forgets what is closed.

@@ -38,9 +38,9 @@ pub struct XdsClient {
     pub join: JoinHandle<()>,
 }
 
-/// Begins to follow the control plane on the current runtime. The last good snapshot on disk, where
-/// there is one, is activated at once.
-pub fn spawn(
+/// Activates the last good snapshot on disk, where there is one, then begins to follow the control
+/// plane on the current runtime.
+pub async fn spawn(
     settings: XdsSettings,
     handle: SnapshotHandle,
     warm: impl Warm,
@@ -48,7 +48,8 @@ pub fn spawn(
 ) -> XdsClient {
     let (delivery_sender, delivery) = watch::channel(DeliveryState::default());
     let (status_sender, status) = watch::channel(XdsStatus::default());
-    let follower = Follower::new(settings, handle, warm, delivery_sender, status_sender);
+    let mut follower = Follower::new(settings, handle, warm, delivery_sender, status_sender);
+    follower.restore().await;
     let join = tokio::spawn(follower.run(drain));
     XdsClient { delivery, status, join }
 }
@@ -113,7 +114,6 @@ impl<W: Warm> Follower<W> {
 
     /// Runs until the drain signal.
     async fn run(mut self, drain: DrainSignal) {
-        self.restore().await;
         let channel = match channel(&self.settings) {
             Ok(channel) => channel,
             Err(error) => {
@@ -246,9 +246,9 @@ impl<W: Warm> Follower<W> {
             Linking::Ready(linked) => {
                 let Linked { snapshot, clean, held_by } = *linked;
                 self.mark_deadline = None;
-                waiting_for = held_by;
                 accepted = snapshot.revision.filter(|_| clean);
-                self.begin(snapshot, accepted);
+                self.begin(snapshot, accepted, held_by.is_empty());
+                waiting_for = held_by;
             }
         }
         self.delivery.send_if_modified(|state| {
@@ -264,12 +264,20 @@ impl<W: Warm> Follower<W> {
         });
     }
 
-    /// Warms and swaps beside the stream, in place of what was under way.
-    fn begin(&mut self, snapshot: CompiledSnapshot, revision: Option<Revision>) {
-        let deadline = self.activation.take().map_or_else(warm_deadline, |before| before.deadline);
+    /// Warms and swaps beside the stream, in place of what was under way. Only what links as a whole
+    /// is for the disk: a restart has nothing else to serve from.
+    fn begin(&mut self, snapshot: CompiledSnapshot, revision: Option<Revision>, whole: bool) {
+        let before = self.activation.take();
+        let deadline = before.as_ref().map_or_else(warm_deadline, |before| before.deadline);
+        let (due, unsaved) = before.map_or((None, None), |it| (it.revision, it.resources));
         let (handle, warm) = (self.handle.clone(), Arc::clone(&self.warm));
         let swap = async move { activate(&handle, &*warm, snapshot, deadline).await };
-        let resources = self.settings.data_dir.as_ref().map(|_| self.inbox.stored());
+        let resources = match &self.settings.data_dir {
+            Some(_) if whole => Some(self.inbox.stored()),
+            _ => unsaved,
+        };
+        // What was accepted and is overtaken while it warms runs as a part of what overtook it.
+        let revision = revision.or(due);
         self.activation = Some(Activation { swap: Box::pin(swap), deadline, revision, resources });
     }
 

@@ -250,13 +250,18 @@ impl Inbox {
         }
     }
 
-    /// Versions of the good resources of a type, for the first request of a stream.
+    /// Versions of the resources of a type, for the first request of a stream. One that is refused
+    /// has a version that no control plane gives: what there is of it now comes again, or its removal
+    /// does, and the refusal ends even where the good version of here is the newest once more.
     pub fn versions(&self, type_url: &str) -> HashMap<String, String> {
         let stored = self.stored.get(type_url).into_iter().flatten();
-        stored
+        let mut versions: HashMap<String, String> = stored
             .filter(|(_, stored)| !stored.version.is_empty())
             .map(|(name, stored)| (name.clone(), stored.version.clone()))
-            .collect()
+            .collect();
+        let refused = self.rejected.keys().filter(|(of, _)| *of == type_url);
+        versions.extend(refused.map(|(_, name)| (name.clone(), String::new())));
+        versions
     }
 
     fn take(

@@ -31,7 +31,7 @@ pub struct Terms {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "30s",
-        value_parser = duration::parse
+        value_parser = duration::parse_wait
     )]
     pub wait: Option<Duration>,
     /// How the result is printed

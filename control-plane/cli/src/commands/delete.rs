@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use segue_control_plane_core::config::{self, SourceText};
 use segue_proto::admin::v1::DeleteRequest;
 use segue_proto::config::v1::ResourceKey;
-use tonic::Code;
 
 use super::changes::{Terms, conclude};
 use crate::error::CliError;
 use crate::name::Namespace;
 use crate::session::{Session, author};
-use crate::{DONE, files, name};
+use crate::{files, name};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -42,15 +41,10 @@ pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> 
         dry_run: args.terms.dry_run,
         message: args.terms.message.clone(),
         author: author(),
+        ignore_not_found: args.ignore_not_found,
     };
-    match session.config().await?.delete(request).await {
-        Ok(response) => {
-            let response = response.into_inner();
-            conclude(session, &args.terms, response.revision, &response.changes).await
-        }
-        Err(status) if args.ignore_not_found && status.code() == Code::NotFound => Ok(DONE),
-        Err(status) => Err(status.into()),
-    }
+    let response = session.config().await?.delete(request).await?.into_inner();
+    conclude(session, &args.terms, response.revision, &response.changes).await
 }
 
 /// The names in the files; the rest of their content does not matter, but must be readable.

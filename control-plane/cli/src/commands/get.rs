@@ -94,10 +94,18 @@ async fn watch(asked: &Asked, session: &mut Session<'_>) -> Result<u8, CliError>
                 for entry in &change.upserted {
                     session.output.print(&format!("---\n{}", entry.yaml))?;
                 }
+                for key in &change.deleted {
+                    session.output.print(&format!("--- # {} deleted\n", name::short(key)))?;
+                }
             }
             Format::Json => {
                 for entry in &change.upserted {
                     session.output.line(&json(entry).to_string())?;
+                }
+                for key in &change.deleted {
+                    let (kind, namespace, name) = (&key.kind, &key.namespace, &key.name);
+                    let deleted = json!({"kind": kind, "namespace": namespace, "name": name});
+                    session.output.line(&json!({ "deleted": deleted }).to_string())?;
                 }
             }
         }

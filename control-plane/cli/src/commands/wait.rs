@@ -12,7 +12,7 @@ pub struct Args {
     #[arg(long, value_name = "REVISION", default_value = "0", hide_default_value = true)]
     pub revision: u64,
     /// How long, at most 1h
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse_wait)]
     pub timeout: Duration,
 }
 

@@ -7,6 +7,8 @@ use regex::RegexBuilder;
 use segue_proto::config::v1::Format;
 use segue_shared::ids::dns_label;
 
+use super::expression;
+
 /// Compiled size of an expression, in bytes.
 pub(super) const MAX_REGEX_BYTES: usize = 1 << 20;
 
@@ -74,6 +76,12 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// An expression that compiles within its limit.
 pub(super) fn regex(text: &str) -> Result<(), BadText> {
+    if let Some(what) = expression::beyond_re2(text) {
+        return Err(BadText {
+            message: format!("{} has {what}", quoted(text)),
+            hint: "write it without: Envoy's engine, RE2, does not know it or takes it otherwise",
+        });
+    }
     RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map(|_| ()).map_err(|error| {
         let (message, hint) = match error {
             regex::Error::CompiledTooBig(_) => (

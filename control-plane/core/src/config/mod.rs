@@ -6,6 +6,7 @@ mod backend;
 pub mod check;
 mod context;
 mod decode;
+mod expression;
 pub mod fault;
 mod format;
 pub mod key;

@@ -13,6 +13,9 @@ use super::format::{self, quoted};
 use super::lookup::{Scope, Services};
 use super::{backend, mesh};
 
+/// Envoy refuses longer ones; its limit counts a `%` twice.
+const MOST_VALUE_BYTES: usize = 8192;
+
 const STATUSES: [u32; 5] = [301, 302, 303, 307, 308];
 const DEFAULT_STATUS: u16 = 302;
 const WHOLE: u16 = 10_000;
@@ -162,6 +165,13 @@ fn check_headers(
                     &format!("{path}.value"),
                     format!("{} is not the value of a header", quoted(value)),
                     "no control characters, and no space at either end",
+                );
+            }
+            if value.len() > MOST_VALUE_BYTES {
+                scope.fault(
+                    &format!("{path}.value"),
+                    format!("the value has {} bytes", value.len()),
+                    "at most 8192 bytes",
                 );
             }
             pairs.push((name, value.clone()));

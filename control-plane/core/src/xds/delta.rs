@@ -34,6 +34,10 @@ impl Variant for Delta {
         (&request.response_nonce, error)
     }
 
+    fn holds_resources(request: &Self::Request) -> bool {
+        !request.initial_resource_versions.is_empty()
+    }
+
     /// Changes of a subscription count whatever the nonce says.
     fn subscribe(to: &mut Subscription, mut request: Self::Request, first: bool) {
         let subscribe = std::mem::take(&mut request.resource_names_subscribe);

@@ -36,6 +36,9 @@ pub trait Variant {
     /// The nonce that a request answers (or an empty one), and why that response was refused.
     fn answer_of(request: &Self::Request) -> (&str, Option<&str>);
 
+    /// Whether the client holds resources from an earlier stream.
+    fn holds_resources(request: &Self::Request) -> bool;
+
     /// Changes what the client wants; `first` says that the type is new on this stream.
     fn subscribe(to: &mut Subscription, request: Self::Request, first: bool);
 
@@ -187,6 +190,13 @@ impl<V: Variant> Session<V> {
     fn next_of_pass(&mut self) -> Option<V::Response> {
         for stage in STAGES {
             let response = match *stage {
+                // A client that refused its new routes runs on the old ones, which name what would
+                // be taken away.
+                Stage::Send(type_urls::CLUSTER | type_urls::ENDPOINT, Part::Break)
+                    if self.refuses_routes() =>
+                {
+                    None
+                }
                 Stage::Send(type_url, part) => self.send(type_url, part),
                 Stage::Others => self.send_others(),
                 Stage::Await(types) if types.iter().any(|url| self.awaits(url)) => return None,
@@ -199,6 +209,12 @@ impl<V: Variant> Session<V> {
             }
         }
         None
+    }
+
+    fn refuses_routes(&self) -> bool {
+        [type_urls::LISTENER, type_urls::ROUTE].iter().any(|url| {
+            self.subscriptions.get(*url).is_some_and(|routes| routes.refusals().next().is_some())
+        })
     }
 
     fn awaits(&self, type_url: &str) -> bool {

@@ -28,6 +28,10 @@ impl Variant for StateOfTheWorld {
         &request.type_url
     }
 
+    fn holds_resources(request: &Self::Request) -> bool {
+        !request.version_info.is_empty()
+    }
+
     fn answer_of(request: &Self::Request) -> (&str, Option<&str>) {
         let error = request.error_detail.as_ref().map(|status| status.message.as_str());
         (&request.response_nonce, error)

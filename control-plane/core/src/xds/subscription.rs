@@ -10,6 +10,8 @@ use crate::snapshot::EncodedResource;
 
 /// Most responses without an answer that are remembered.
 const MAX_IN_FLIGHT: usize = 8;
+/// Most bytes that are kept of a refusal's reason.
+const MAX_REASON_BYTES: usize = 4096;
 
 /// The `*` of a subscription.
 pub(super) const WILDCARD: &str = "*";
@@ -49,7 +51,8 @@ pub(super) struct Held {
 pub struct Refusal {
     pub type_url: String,
     pub resource: String,
-    pub reason: String,
+    /// What the client says, cut at 4 KiB; shared by all that it refuses with one answer.
+    pub reason: Arc<str>,
     /// The revision with which it came.
     pub revision: Revision,
 }
@@ -146,6 +149,7 @@ impl Subscription {
 
     /// What was taken away since is not refused any more, however late the word of it comes.
     fn refuse(&mut self, response: &InFlight, reason: &str) {
+        let told: Arc<str> = reason[..reason.floor_char_boundary(MAX_REASON_BYTES)].into();
         // What was refused before is refused again with a response that holds everything.
         let before = response.whole && self.refused.keys().any(|name| mentions(reason, name));
         // A client that does not say which one it refuses may have refused any.
@@ -157,7 +161,7 @@ impl Subscription {
                 let refusal = Refusal {
                     type_url: response.type_url.clone(),
                     resource: name.clone(),
-                    reason: reason.to_owned(),
+                    reason: Arc::clone(&told),
                     revision: response.revision,
                 };
                 self.refused.insert(name.clone(), refusal);
