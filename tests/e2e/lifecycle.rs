@@ -56,3 +56,33 @@ fn requests_in_flight_end_before_a_sidecar_does() {
         report.reasons.iter().filter(|(reason, _)| !reason.starts_with("connect")).collect();
     assert!(lost.is_empty(), "{report}");
 }
+
+/// Its answer may need other services, and it opens new connections for them.
+#[test]
+fn the_application_reaches_others_as_long_as_it_answers() {
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let app = mesh.echo("v1").unwrap();
+    let address = app.address.to_string();
+    let mut sidecar = mesh.sidecar_with("chat-1", &[("--app-address", &address)]).unwrap();
+    mesh.apply(&service("chat", &[("v1", vec![app.address])])).unwrap();
+    sidecar.wait_ready().unwrap();
+
+    let (inbound, outbound) = (sidecar.inbound, sidecar.outbound);
+    let slow = Fetch::get(inbound, "/delay?ms=3000").host("chat").timeout(Duration::from_secs(20));
+    let slow = thread::spawn(move || slow.send());
+    wait::until("the application is at work", Duration::from_secs(10), || {
+        let metrics = sidecar.metrics().unwrap();
+        metrics.contains("\nsegue_requests_in_flight{cluster=\"inbound\"} 1\n").then_some(())
+    })
+    .unwrap();
+    sidecar.process().ask_to_end().unwrap();
+    wait::until("no one new comes in", Duration::from_secs(2), || {
+        Fetch::get(inbound, "/").host("chat").send().err()
+    })
+    .unwrap();
+    let needed = Fetch::get(outbound, "/").host("chat").send().unwrap();
+    assert_eq!(needed.status, 200);
+    assert_eq!(slow.join().unwrap().unwrap().status, 200);
+    assert!(sidecar.process().ended_within(Duration::from_secs(15)).unwrap().success());
+}
