@@ -69,8 +69,11 @@ impl Server {
     }
 
     fn publish(&self, revision: u64, versions: &[(&str, u16)]) {
-        self.cache
-            .publish(Arc::new(chat(revision, versions)), Arc::new(ResolvedEndpoints::default()));
+        self.publish_mesh(chat(revision, versions));
+    }
+
+    fn publish_mesh(&self, mesh: MeshConfig) {
+        self.cache.publish(Arc::new(mesh), Arc::new(ResolvedEndpoints::default()));
     }
 
     async fn delta(&self) -> Delta {
@@ -305,6 +308,46 @@ async fn nobody_is_told_of_an_empty_mesh_before_the_first_publication() {
     assert!(server.fleet.sidecars().is_empty());
     server.publish(3, &[("v1", 9001)]);
     assert_eq!(client.heard().await, "Cluster +default/chat/v1");
+}
+
+#[tokio::test]
+async fn a_store_that_was_never_written_to_takes_nothing_away() {
+    let server = Server::silent().await;
+    server.publish_mesh(MeshConfig::default());
+    let mut running = server.delta().await;
+    let held = ["v0", "v1"].map(|version| (format!("default/chat/{version}"), "old".to_owned()));
+    let request = DeltaDiscoveryRequest {
+        node: Some(node("running", "segue-sidecar")),
+        type_url: CLUSTER.to_owned(),
+        initial_resource_versions: held.into(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    running.send(request).await;
+    server.node(|node| node.node_id == "running" && node.connected).await;
+    let mut new = server.delta().await;
+    new.want(CLUSTER, &[]).await;
+    assert_eq!(new.heard().await, "Cluster", "a client without anything is told so at once");
+
+    server.publish(1, &[("v1", 9001)]);
+    assert_eq!(running.heard().await, "Cluster +default/chat/v1", "the first word");
+    assert_eq!(new.heard().await, "Cluster +default/chat/v1");
+    running.want(ENDPOINT, &["default/chat/v1"]).await;
+    assert_eq!(running.heard().await, "ClusterLoadAssignment +default/chat/v1");
+    running.want(LISTENER, &[]).await;
+    assert_eq!(running.heard().await, "Listener +outbound");
+    running.want(ROUTE, &["outbound"]).await;
+    assert_eq!(running.heard().await, "RouteConfiguration +outbound");
+    assert_eq!(running.heard().await, "Cluster -default/chat/v0");
+}
+
+#[tokio::test]
+async fn a_sidecar_is_known_before_its_first_report() {
+    let server = Server::with(&[("v1", 9001)]).await;
+    let (sidecar, envoy) = (server.delta().await, server.sotw().await);
+    sidecar.want(CLUSTER, &[]).await;
+    assert!(server.node(|node| node.node_id == "delta-node").await.reports);
+    envoy.want(CLUSTER, &[], None).await;
+    assert!(!server.node(|node| node.node_id == "sotw-node").await.reports);
 }
 
 #[tokio::test]

@@ -101,6 +101,7 @@ mod tests {
     use segue_shared::xds_names::type_urls;
 
     use super::*;
+    use crate::fleet::{Acked, Delivery, Fleet, Introduction, StreamKind};
 
     fn sidecar(node_id: &str, accepted: u64, activated: u64) -> SidecarStatus {
         SidecarStatus {
@@ -149,6 +150,32 @@ mod tests {
         let gone = SidecarStatus { connected: false, ..sidecar("gone", 1, 1) };
         let envoy = SidecarStatus { reports: false, ..sidecar("envoy", 5, 0) };
         assert_eq!(outcome(5, &[gone, envoy]), Outcome::Activated);
+    }
+
+    #[tokio::test]
+    async fn a_sidecar_that_has_not_reported_yet_is_waited_for() {
+        let fleet = Fleet::new();
+        let of = |node_id: &str, is_sidecar| Introduction {
+            node_id: node_id.to_owned(),
+            is_sidecar,
+            ..Introduction::default()
+        };
+        let acked = Acked { accepted: Revision(5), rejections: Vec::new() };
+        let envoy = fleet.enter(of("envoy", false), StreamKind::Xds).unwrap();
+        envoy.acked(acked.clone());
+        assert_eq!(outcome(5, &fleet.sidecars()), Outcome::Activated);
+        let chat = fleet.enter(of("chat", true), StreamKind::Xds).unwrap();
+        chat.acked(acked);
+        let early = progress(Revision(5), Revision(5), &fleet.sidecars());
+        assert_eq!((early.total, early.accepted, early.activated), (1, 1, 0));
+        assert_eq!((early.missing.as_slice(), early.done), (&["chat".to_owned()][..], false));
+        let report = fleet.enter(of("chat", true), StreamKind::Report).unwrap();
+        report.delivered(Delivery {
+            accepted: Revision(5),
+            activated: Revision(5),
+            rejections: Vec::new(),
+        });
+        assert_eq!(outcome(5, &fleet.sidecars()), Outcome::Activated);
     }
 
     #[test]

@@ -278,6 +278,28 @@ mod on_disk {
     }
 
     #[test]
+    fn of_those_that_begin_at_one_time_one_gets_it() {
+        for _ in 0..4 {
+            let parent = tempfile::tempdir().unwrap();
+            let directory = parent.path().join("data");
+            let start = std::sync::Barrier::new(4);
+            let open = || {
+                start.wait();
+                RedbStore::open(&directory, 10)
+            };
+            // All of them are kept to the end: what one closes another one may have.
+            let opened: Vec<Result<RedbStore, StoreError>> = std::thread::scope(|scope| {
+                let all = [(); 4].map(|()| scope.spawn(open));
+                all.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert_eq!(opened.iter().filter(|one| one.is_ok()).count(), 1);
+            for error in opened.iter().filter_map(|one| one.as_ref().err()) {
+                assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn a_file_of_a_newer_release_is_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
         drop(RedbStore::open(directory.path(), 10).unwrap());

@@ -134,6 +134,21 @@ async fn delete_refuses_what_others_need() {
 }
 
 #[tokio::test]
+async fn delete_does_all_or_nothing_unless_what_is_gone_does_not_matter() {
+    let world = World::with_chat().await;
+    let (service, _) = CHAT.split_once("---\n").unwrap();
+    let a = world.file("a.yaml", &service.replace("name: chat", "name: a"));
+    assert_eq!(world.segue(&["apply", "-f", &a]).await.code, 0);
+    let strict = world.segue(&["delete", "svc", "a", "b"]).await;
+    assert_eq!((strict.code, strict.out.as_str()), (1, ""));
+    assert_eq!(strict.err, "error: not found: Service default/b\n");
+    assert_eq!(world.segue(&["get", "svc", "a"]).await.code, 0);
+    let lenient = world.segue(&["delete", "svc", "a", "b", "--ignore-not-found"]).await;
+    assert_eq!((lenient.code, lenient.out.as_str()), (0, "service/a deleted\nrevision 3\n"));
+    assert_eq!(world.segue(&["get", "svc", "a"]).await.code, 1);
+}
+
+#[tokio::test]
 async fn delete_takes_the_names_out_of_files() {
     let world = World::with_chat().await;
     let run = world.segue(&["delete", "-f", &world.chat(77)]).await;

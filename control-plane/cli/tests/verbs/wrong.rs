@@ -1,6 +1,6 @@
 //! What goes wrong before anything happens.
 
-use crate::support::{World, run};
+use crate::support::{CHAT, World, run};
 
 #[tokio::test]
 async fn usage_errors_exit_with_two() {
@@ -54,6 +54,27 @@ async fn a_silent_server_is_named_with_the_way_to_start_one() {
     assert_eq!(run.code, 1);
     assert!(run.err.contains(&format!("http://{free}: Connection refused")), "{}", run.err);
     assert!(run.err.contains("segue-control-plane --data-dir"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn a_diff_that_cannot_be_made_is_no_difference() {
+    let world = World::new().await;
+    let file = world.file("chat.yaml", CHAT);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let run = run(&["--server", &format!("http://{free}"), "diff", "-f", &file]).await;
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
+    assert!(run.err.contains("Connection refused"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_told_before_anything_changes() {
+    let world = World::new().await;
+    let file = world.file("chat.yaml", CHAT);
+    let run = world.segue(&["apply", "-f", &file, "--wait=2h"]).await;
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
+    assert!(run.err.contains("at most 1h"), "{}", run.err);
+    let status = world.segue(&["status"]).await;
+    assert_eq!(status.out, "revision 0: no sidecar is connected\n");
 }
 
 #[tokio::test]

@@ -157,6 +157,20 @@ fn a_refusal_that_names_nothing_is_about_everything_in_the_response() {
 }
 
 #[test]
+fn a_long_reason_is_cut_and_still_read_to_its_end() {
+    let mut session = session(&[(CLUSTER, "a", "1"), (CLUSTER, "b", "1")]);
+    session.receive(want(CLUSTER, &[], &[])).unwrap();
+    let response = session.respond().unwrap();
+    // An odd byte first: 4 KiB end inside of a letter.
+    let reason = format!("!{} a", "é".repeat(10_000));
+    session.receive(nack(&response, &reason)).unwrap();
+    let refused: Vec<_> = session.refusals().collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!((refused[0].resource.as_str(), refused[0].reason.len()), ("a", 4095));
+    assert!(reason.starts_with(&*refused[0].reason));
+}
+
+#[test]
 fn a_changed_cluster_brings_its_endpoints_along() {
     let mut session = session(&[(CLUSTER, "a", "1"), (ENDPOINT, "a", "1")]);
     tell(&mut session, want(CLUSTER, &[], &[]));
@@ -197,6 +211,42 @@ fn make_comes_before_break_and_the_mark_last() {
     let order = ["+v2=1", "+v2=1", "+l=2", "+r=v2", "-v1", "-v1", "+snapshot=2"];
     assert_eq!(settle(&mut session), order);
     assert_eq!(session.accepted(), Revision(2));
+}
+
+#[test]
+fn nothing_is_taken_from_a_client_that_refuses_its_new_routes() {
+    let world = |revision, version, route| {
+        let mark = format!("{revision}");
+        let all = [
+            (CLUSTER, version, "1"),
+            (ENDPOINT, version, "1"),
+            (LISTENER, "l", "1"),
+            (ROUTE, "r", route),
+            (SNAPSHOT_MARK, "snapshot", mark.as_str()),
+        ];
+        snapshot(revision, &all)
+    };
+    let mut session: Session<Delta> = Session::new(world(1, "v1", "to v1"));
+    for type_url in [CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK] {
+        tell(&mut session, want(type_url, &["*"], &[]));
+    }
+    session.offer(world(2, "v2", "bad"));
+    for made in ["+v2=1", "+v2=1"] {
+        let response = session.respond().unwrap();
+        assert_eq!(said(&response), made);
+        session.receive(ack(&response)).unwrap();
+    }
+    let routes = session.respond().unwrap();
+    assert_eq!(said(&routes), "+r=bad");
+    session.receive(nack(&routes, "r: no such filter")).unwrap();
+    assert_eq!(settle(&mut session), ["+snapshot=2"], "the old routes still lead to v1");
+    assert_eq!(session.accepted(), Revision(1));
+
+    session.offer(world(3, "v2", "bad"));
+    assert_eq!(settle(&mut session), ["+snapshot=3"], "refused as before");
+    session.offer(world(4, "v2", "to v2"));
+    assert_eq!(settle(&mut session), ["+r=to v2", "-v1", "-v1", "+snapshot=4"]);
+    assert_eq!(session.accepted(), Revision(4));
 }
 
 #[test]

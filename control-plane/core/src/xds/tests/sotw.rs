@@ -111,6 +111,30 @@ fn a_cluster_goes_only_after_the_route_that_named_it() {
 }
 
 #[test]
+fn no_cluster_is_taken_from_a_client_that_refuses_its_new_routes() {
+    let world = |revision, version, route| {
+        snapshot(revision, &[(CLUSTER, version, "1"), (LISTENER, "l", "1"), (ROUTE, "r", route)])
+    };
+    let mut session = Sotw::new(world(1, "v1", "to v1"));
+    tell(&mut session, ask(CLUSTER, &[]));
+    tell(&mut session, ask(LISTENER, &[]));
+    tell(&mut session, ask(ROUTE, &["r"]));
+    session.offer(world(2, "v2", "bad"));
+    assert_eq!(settle(&mut session, &[]).unwrap(), "v2=1 v1=1");
+    let routes = session.respond().unwrap();
+    let refusal = DiscoveryRequest {
+        error_detail: Some(fault("r: no such filter")),
+        ..accept(&routes, &["r"])
+    };
+    session.receive(refusal).unwrap();
+    assert_eq!(settle(&mut session, &[]), None, "the old routes still lead to v1");
+    session.offer(world(3, "v2", "to v2"));
+    assert_eq!(settle(&mut session, &["r"]).unwrap(), "r=to v2");
+    assert_eq!(settle(&mut session, &[]).unwrap(), "v2=1");
+    assert_eq!((settle(&mut session, &[]), session.accepted()), (None, Revision(3)));
+}
+
+#[test]
 fn a_nack_is_known_by_its_error_and_keeps_the_last_good() {
     let mut session = session(&[(CLUSTER, "a", "bad"), (CLUSTER, "b", "1")]);
     session.receive(ask(CLUSTER, &[])).unwrap();
