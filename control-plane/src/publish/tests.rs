@@ -17,7 +17,7 @@ async fn a_single_change_goes_out_at_once_and_a_burst_every_100_ms() {
     let publisher = Publisher::new(config, cache.clone(), discovery::Settings::default());
     let running = tokio::spawn(publisher.run(drain.clone()));
     cache.published().await;
-    let mut snapshots = cache.watch(NodeClass::Sidecar);
+    let mut snapshots = cache.watch(NodeClass::Sidecar).unwrap();
     assert_eq!(snapshots.borrow_and_update().revision, Revision(1));
 
     tokio::time::sleep(Duration::from_secs(1)).await;

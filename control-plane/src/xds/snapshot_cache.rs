@@ -36,19 +36,22 @@ impl SnapshotCache {
     }
 
     /// The snapshots of a class: the newest now, and every one that is newest at some later look.
-    /// Compiles the class where it is a new one.
-    pub fn watch(&self, class: NodeClass) -> watch::Receiver<Arc<XdsSnapshot>> {
+    /// Compiles the class where it is a new one; `None` where all places for classes are taken.
+    pub fn watch(&self, class: NodeClass) -> Option<watch::Receiver<Arc<XdsSnapshot>>> {
         let mut compiled = self.compiled();
         if let Some(sender) = compiled.classes.get(&class) {
-            return sender.subscribe();
+            return Some(sender.subscribe());
         }
         if compiled.classes.len() >= MAX_CLASSES {
             compiled.classes.retain(|_, sender| sender.receiver_count() > 0);
         }
+        if compiled.classes.len() >= MAX_CLASSES {
+            return None;
+        }
         let first = Arc::new(compile(&compiled.config, &compiled.endpoints, &class));
         let (sender, receiver) = watch::channel(first);
         compiled.classes.insert(class, sender);
-        receiver
+        Some(receiver)
     }
 
     /// Compiles every known class anew and hands the snapshots to their streams. Resources that

@@ -118,7 +118,12 @@ impl Ads {
         let presence = self.fleet.enter(introduction(&node, address), StreamKind::Xds);
         tracing::info!(node = node.id, ?class, "stream opened");
 
-        let mut snapshots = self.cache.watch(class);
+        let mut snapshots = self.cache.watch(class).ok_or_else(|| {
+            Status::resource_exhausted(
+                "too many different listener addresses: let nodes share node.metadata's \
+                 outbound_address",
+            )
+        })?;
         let is_empty = |snapshot: &XdsSnapshot| snapshot.revision == Revision::NONE;
         if V::holds_resources(&first) && is_empty(&snapshots.borrow()) {
             // A lost or wrong data directory must not take a running mesh down.
