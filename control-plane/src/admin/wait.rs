@@ -3,6 +3,7 @@
 use segue_proto::admin::v1 as api;
 use segue_proto::admin::v1::wait_activated_response::{Outcome, Rejecting};
 use segue_shared::ids::Revision;
+use segue_shared::xds_names::short_type;
 
 use crate::fleet::{Rejection, SidecarStatus};
 
@@ -87,11 +88,6 @@ pub fn rejection(rejection: &Rejection) -> api::RejectedResource {
         reason: rejection.reason.clone(),
         revision: rejection.revision.0,
     }
-}
-
-/// `RouteConfiguration` of `type.googleapis.com/envoy.config.route.v3.RouteConfiguration`.
-fn short_type(type_url: &str) -> &str {
-    type_url.rsplit(['.', '/']).next().unwrap_or(type_url)
 }
 
 #[cfg(test)]
