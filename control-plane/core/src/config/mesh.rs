@@ -16,7 +16,7 @@ pub struct MeshConfig {
     pub routes: BTreeMap<ServiceName, Route>,
     /// By the service that they are about.
     pub traffic: BTreeMap<ServiceName, TrafficPolicy>,
-    /// By the service that they are about; sidecars learn them with the issue of their own.
+    /// By the service that they are about. A split without a key of its own uses the first.
     pub session_keys: BTreeMap<ServiceName, Vec<SessionKey>>,
 }
 
