@@ -18,6 +18,7 @@ const FILES: &[&str] = &[
     "segue/config/v1/resource.proto",
     "segue/admin/v1/config_service.proto",
     "segue/admin/v1/status_service.proto",
+    "segue/admin/v1/backup_service.proto",
     "segue/extension/v1/extension.proto",
     "segue/report/v1/report.proto",
 ];

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::admin::parsed;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredConfiguration};
 
 /// Follows the store.
 pub struct Declared {
@@ -84,8 +84,8 @@ impl Declared {
     }
 
     async fn read(&self) -> Result<MeshConfig, Unusable> {
-        let (revision, resources) = self.store.load().await?;
-        parsed(resources.iter())
+        let StoredConfiguration { revision, resources } = self.store.load().await?;
+        parsed(resources.values().map(AsRef::as_ref))
             .and_then(|parsed| config::check(revision, &parsed))
             .map_err(|faults| Unusable::Faults(revision, faults))
     }

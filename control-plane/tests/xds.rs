@@ -204,7 +204,7 @@ fn chat(revision: u64, versions: &[(&str, u16)]) -> MeshConfig {
         default_version: versions[0].0.parse().unwrap(),
         depends_on: None,
     };
-    let services = [(service.name.clone(), service)].into();
+    let services = [(service.name.clone(), service)].into_iter().collect();
     MeshConfig { revision: Revision(revision), services, ..MeshConfig::default() }
 }
 

@@ -10,6 +10,10 @@ pub mod type_urls {
     pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
     pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
     pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    /// The routes of one service; asked for only by our sidecars (Envoy's VHDS).
+    pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
+    /// Certificates and keys.
+    pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
     /// The end of a snapshot; asked for only by our sidecars.
     pub const SNAPSHOT_MARK: &str = "type.googleapis.com/segue.extension.v1.SnapshotMark";
 }
@@ -34,6 +38,21 @@ pub fn parse_cluster(name: &str) -> Option<(ServiceName, VersionLabel)> {
     let (namespace, name) = service.split_once('/')?;
     let service = ServiceName::from_str(&format!("{namespace}/{name}")).ok()?;
     Some((service, VersionLabel::from_str(version).ok()?))
+}
+
+/// How our control plane names itself in `ControlPlane.identifier` of its responses. Whoever sees it
+/// may subscribe to `*` of every type.
+pub const CONTROL_PLANE: &str = "segue";
+
+/// Name of the `VirtualHost` resource of a service, as Envoy's VHDS forms it: the name of the route
+/// configuration, then that of the virtual host.
+pub fn virtual_host_resource(service: &ServiceName) -> String {
+    format!("{OUTBOUND_ROUTES}/{service}")
+}
+
+/// Name of the `RouteConfiguration` that gRPC clients ask for to call one service.
+pub fn grpc_routes(service: &ServiceName) -> String {
+    format!("grpc/{service}")
 }
 
 /// Name of the virtual host of a service.

@@ -1,10 +1,19 @@
 //! What one class of node gets: resources by type and name, encoded once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use envoy_types::pb::google::protobuf::Any;
+use bytes::{BufMut, Bytes, BytesMut};
+use imbl::OrdMap;
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use segue_shared::ids::Revision;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Resources of one type by name. Copies share everything, and two snapshots share what is the same
+/// in both, so that comparing them costs what differs.
+pub type Resources = OrdMap<Arc<str>, Arc<EncodedResource>>;
 
 /// The resources of one class of node at one moment.
 #[derive(Clone, Debug, Default)]
@@ -12,40 +21,163 @@ pub struct XdsSnapshot {
     pub revision: Revision,
     /// Over names and versions of all resources, and the revision.
     pub digest: u64,
-    /// Type URL to name to resource; only types that have resources.
-    pub resources: BTreeMap<&'static str, BTreeMap<String, Arc<EncodedResource>>>,
-}
-
-/// One resource, encoded once and shared by all streams.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EncodedResource {
-    pub name: String,
-    /// Digest of the encoded bytes in hexadecimal: equal bytes have equal versions, also after a
-    /// restart of the control plane.
-    pub version: String,
-    pub body: Any,
+    /// Type URL to resources; only types that have any.
+    pub resources: BTreeMap<&'static str, Resources>,
 }
 
 impl XdsSnapshot {
-    /// This snapshot, holding the very resources of an earlier one where they are equal.
+    /// This snapshot with the maps of an earlier one where they are equal.
     #[must_use]
     pub fn sharing(mut self, earlier: &Self) -> Self {
         for (type_url, resources) in &mut self.resources {
             let Some(known) = earlier.resources.get(type_url) else { continue };
-            for (name, resource) in resources {
-                match known.get(name) {
-                    Some(same) if same.version == resource.version => {
-                        *resource = Arc::clone(same);
-                    }
-                    _ => {}
+            let mut shared = known.clone();
+            for name in known.keys().filter(|name| !resources.contains_key(*name)) {
+                shared.remove(name);
+            }
+            for (name, resource) in resources.iter() {
+                if known.get(name).is_none_or(|known| known.version() != resource.version()) {
+                    shared.insert(Arc::clone(name), Arc::clone(resource));
                 }
             }
+            *resources = shared;
         }
         self
     }
 
     /// The resources of a type, by name.
-    pub fn of_type(&self, type_url: &str) -> Option<&BTreeMap<String, Arc<EncodedResource>>> {
+    pub fn of_type(&self, type_url: &str) -> Option<&Resources> {
         self.resources.get(type_url)
+    }
+}
+
+/// One resource, encoded once: every stream writes these very bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EncodedResource {
+    name: Arc<str>,
+    version: Arc<str>,
+    /// A whole `envoy.service.discovery.v3.Resource`; its last field is the resource as `Any`.
+    wire: Bytes,
+    /// Where that `Any` begins in `wire`.
+    any_at: usize,
+    /// Where the `Any`'s value begins in `wire`.
+    value_at: usize,
+}
+
+/// Field numbers of `envoy.service.discovery.v3.Resource`.
+const VERSION: u32 = 1;
+const RESOURCE: u32 = 2;
+const NAME: u32 = 3;
+/// Field numbers of `google.protobuf.Any`.
+const TYPE_URL: u32 = 1;
+const VALUE: u32 = 2;
+
+impl EncodedResource {
+    /// Encodes a message. Its version is the digest of its bytes: equal bytes have equal versions,
+    /// also after a restart of the control plane and on another replica of it.
+    pub fn new(type_url: &str, name: &str, message: &impl Message) -> Self {
+        let mut value = BytesMut::with_capacity(message.encoded_len());
+        // A `BytesMut` grows, so this cannot fail.
+        let _ = message.encode(&mut value);
+        let version = format!("{:016x}", xxh3_64(&value));
+        Self::with_version(type_url, name, &version, &value)
+    }
+
+    /// As [`EncodedResource::new`], of an encoded message with a version that says as much.
+    pub fn with_version(type_url: &str, name: &str, version: &str, value: &[u8]) -> Self {
+        let value_bytes = value.len();
+        let any_bytes = text_len(TYPE_URL, type_url) + head_len(VALUE, value_bytes) + value_bytes;
+        let mut wire = BytesMut::with_capacity(
+            text_len(VERSION, version)
+                + text_len(NAME, name)
+                + head_len(RESOURCE, any_bytes)
+                + any_bytes,
+        );
+        put_text(&mut wire, VERSION, version);
+        put_text(&mut wire, NAME, name);
+        put_head(&mut wire, RESOURCE, any_bytes);
+        let any_at = wire.len();
+        put_text(&mut wire, TYPE_URL, type_url);
+        put_head(&mut wire, VALUE, value_bytes);
+        let value_at = wire.len();
+        wire.put_slice(value);
+        Self { name: name.into(), version: version.into(), wire: wire.freeze(), any_at, value_at }
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Sixteen hexadecimal digits.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// An encoded `envoy.service.discovery.v3.Resource`, as delta responses hold it.
+    pub fn wrapped(&self) -> Bytes {
+        self.wire.clone()
+    }
+
+    /// An encoded `google.protobuf.Any`, as state-of-the-world responses hold it.
+    pub fn any(&self) -> Bytes {
+        self.wire.slice(self.any_at..)
+    }
+
+    /// The encoded message itself.
+    pub fn value(&self) -> Bytes {
+        self.wire.slice(self.value_at..)
+    }
+}
+
+impl fmt::Debug for EncodedResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+fn head_len(field: u32, bytes: usize) -> usize {
+    key_len(field) + encoded_len_varint(bytes as u64)
+}
+
+fn text_len(field: u32, text: &str) -> usize {
+    head_len(field, text.len()) + text.len()
+}
+
+fn put_head(to: &mut BytesMut, field: u32, bytes: usize) {
+    encode_key(field, WireType::LengthDelimited, to);
+    encode_varint(bytes as u64, to);
+}
+
+fn put_text(to: &mut BytesMut, field: u32, text: &str) {
+    put_head(to, field, text.len());
+    to.put_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+    use envoy_types::pb::envoy::service::discovery::v3::Resource;
+    use envoy_types::pb::google::protobuf::Any;
+    use segue_shared::xds_names::type_urls::CLUSTER;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_protocol() {
+        let cluster = Cluster { name: "default/chat/v1".to_owned(), ..Cluster::default() };
+        let encoded = EncodedResource::new(CLUSTER, &cluster.name, &cluster);
+        let any = Any { type_url: CLUSTER.to_owned(), value: cluster.encode_to_vec() };
+        assert_eq!(Any::decode(encoded.any()).unwrap(), any);
+        assert_eq!(Cluster::decode(encoded.value()).unwrap(), cluster);
+        let wrapped = Resource::decode(encoded.wrapped()).unwrap();
+        assert_eq!((wrapped.name, wrapped.resource), (cluster.name, Some(any)));
+        assert_eq!(wrapped.version, encoded.version());
+    }
+
+    #[test]
+    fn an_empty_message_has_a_version_too() {
+        let encoded = EncodedResource::new(CLUSTER, "a", &Cluster::default());
+        assert_eq!(Cluster::decode(encoded.value()).unwrap(), Cluster::default());
+        assert_eq!(encoded.version().len(), 16);
     }
 }

@@ -162,6 +162,7 @@ pub fn entry(stored: StoredResource) -> api::Entry {
         revision: stored.revision.0,
         changed_at: Some(time(stored.changed_at)),
         created_at: Some(time(stored.created_at)),
+        conditions: Vec::new(),
     }
 }
 

@@ -111,11 +111,12 @@ impl Ledger {
     }
 
     async fn change_in_turn(&self, edit: &Edit, terms: &Terms) -> Result<Outcome, ChangeError> {
-        let (base, current) = self.store.load().await?;
+        let current = self.store.load().await?;
+        let base = current.revision;
         if let Some(expected) = terms.expected.filter(|expected| *expected != base) {
             return Err(StoreError::Conflict { expected, found: base }.into());
         }
-        let draft = self.draft(edit, base, current).await?;
+        let draft = self.draft(edit, base, current.listed()).await?;
         check_size(&draft.whole)?;
         config::check(base.next(), &draft.whole)?;
         let changes = diff(&draft.before, &draft.after);
@@ -153,7 +154,7 @@ impl Ledger {
             Edit::Remove { keys, ignore_missing } => remove(current, keys, *ignore_missing),
             Edit::Restore(to) => {
                 let to = to.unwrap_or(Revision(base.0.saturating_sub(1)));
-                let then = self.store.at(to).await?;
+                let then = self.store.at(to).await?.listed();
                 Ok(Draft {
                     whole: parsed(then.iter())?,
                     before: resources(current.iter()),

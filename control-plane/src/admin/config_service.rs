@@ -17,6 +17,7 @@ use super::change::{Edit, Ledger, Outcome, Terms, typed};
 use super::in_flight::InFlight;
 use super::watch::{Filter, watch};
 use super::{answer, change};
+use crate::store::{StoredConfiguration, StoredResource};
 
 /// Resources and revisions a page.
 const MOST_PAGE: u32 = 500;
@@ -70,22 +71,19 @@ impl ConfigService for Configuration {
         let filter = Filter::new(&request.kind, request.namespace, request.name)?;
         let page = Page::read(&request.page_token, request.revision)?;
         let store = self.ledger.store();
-        let (revision, resources) = match page.revision {
-            0 => store.load().await.map_err(|error| answer::store_status(&error))?,
-            pinned => {
-                let pinned = Revision(pinned);
-                let then = store.at(pinned).await;
-                (pinned, then.map_err(|error| answer::store_status(&error))?)
-            }
-        };
+        let StoredConfiguration { revision, resources } = match page.revision {
+            0 => store.load().await,
+            pinned => store.at(Revision(pinned)).await,
+        }
+        .map_err(|error| answer::store_status(&error))?;
         let most = page_size(request.page_size, MOST_PAGE);
         let mut matching =
-            resources.into_iter().filter(|stored| filter.matches(&stored.key)).skip(page.offset);
+            resources.values().filter(|stored| filter.matches(&stored.key)).skip(page.offset);
         let mut entries = Vec::new();
         let mut bytes = 0;
         while entries.len() < most && bytes < PAGE_BYTES {
             let Some(stored) = matching.next() else { break };
-            let entry = answer::entry(stored);
+            let entry = answer::entry(StoredResource::clone(stored));
             bytes += entry.encoded_len();
             entries.push(entry);
         }
@@ -190,8 +188,10 @@ impl Configuration {
         files: &[SourceText],
         resources: &[Resource],
     ) -> Faults {
-        let Ok((base, stored)) = self.ledger.store().load().await else { return unread };
-        let stored: Vec<Resource> = stored.into_iter().map(|stored| stored.resource).collect();
+        let Ok(stored) = self.ledger.store().load().await else { return unread };
+        let base = stored.revision;
+        let stored: Vec<Resource> =
+            stored.resources.values().map(|stored| stored.resource.clone()).collect();
         match config::admit(base.next(), &stored, files, resources) {
             Err(all) => all,
             Ok(_) => unread,

@@ -154,5 +154,7 @@ fn sidecar(status: SidecarStatus) -> api::Sidecar {
         activated_revision: status.activated_revision.0,
         traffic,
         reports: status.reports,
+        stale: false,
+        behind_for: None,
     }
 }

@@ -48,10 +48,11 @@ pub fn watch(
         let mut known: Option<BTreeMap<ResourceKey, Revision>> = None;
         loop {
             newest.mark_unchanged();
-            let (revision, resources) =
+            let configuration =
                 store.load().await.map_err(|error| answer::store_status(&error))?;
+            let revision = configuration.revision;
             let resources =
-                resources.into_iter().filter(|stored| filter.matches(&stored.key)).collect();
+                configuration.listed().into_iter().filter(|stored| filter.matches(&stored.key)).collect();
             let first = known.is_none();
             let response = step(known.get_or_insert_default(), revision, resources);
             if first || !response.upserted.is_empty() || !response.deleted.is_empty() {

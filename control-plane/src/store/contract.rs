@@ -1,8 +1,10 @@
 //! What every store promises, whatever it is made of. `store/tests.rs` holds each one to it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
+use imbl::OrdMap;
 use segue_control_plane_core::config::ResourceKey;
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
@@ -23,11 +25,11 @@ pub trait Store: Send + Sync + 'static {
     /// runs to its end even where the returned future is dropped.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
-    /// The newest configuration, in the order of keys.
-    fn load(&self) -> BoxFuture<'_, Result<(Revision, Vec<StoredResource>), StoreError>>;
+    /// The newest configuration.
+    fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>>;
 
-    /// The configuration as it was at `revision`, in the order of keys.
-    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<Vec<StoredResource>, StoreError>>;
+    /// The configuration as it was at `revision`.
+    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>>;
 
     /// What was committed below `before` (`None`: up to the newest), the newest first; at most
     /// `limit` and never more than [`MOST_HISTORY`].
@@ -39,6 +41,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest revision, now and after each commit.
     fn watch(&self) -> watch::Receiver<Revision>;
+}
+
+/// A whole configuration. Copies share everything, and one shares with the one before it what did
+/// not change, so that comparing them costs what differs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredConfiguration {
+    pub revision: Revision,
+    pub resources: OrdMap<ResourceKey, Arc<StoredResource>>,
+}
+
+impl StoredConfiguration {
+    /// The resources in the order of keys.
+    pub fn listed(&self) -> Vec<StoredResource> {
+        self.resources.values().map(|stored| StoredResource::clone(stored)).collect()
+    }
 }
 
 /// A batch.

@@ -1,16 +1,18 @@
 //! A store that forgets with its process: for tests and for trying things out.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use imbl::OrdMap;
 use segue_control_plane_core::config::ResourceKey;
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 
 use super::batch::{self, Step};
 use super::contract::{
-    Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredResource,
+    Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredConfiguration,
+    StoredResource,
 };
 
 /// See the module.
@@ -23,7 +25,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     revision: Revision,
-    current: BTreeMap<ResourceKey, StoredResource>,
+    current: OrdMap<ResourceKey, Arc<StoredResource>>,
     history: BTreeMap<Revision, Past>,
 }
 
@@ -52,13 +54,15 @@ impl MemoryStore {
         let mut state = self.state();
         batch::check_base(commit.expected, state.revision)?;
         let revision = state.revision.next();
-        let steps = batch::plan(&commit, revision, |key| Ok(state.current.get(key).cloned()))?;
+        let steps = batch::plan(&commit, revision, |key| {
+            Ok(state.current.get(key).map(|stored| StoredResource::clone(stored)))
+        })?;
         if steps.is_empty() {
             return Ok(state.revision);
         }
         for step in &steps {
             match &step.after {
-                Some(after) => state.current.insert(step.key.clone(), after.clone()),
+                Some(after) => state.current.insert(step.key.clone(), Arc::new(after.clone())),
                 None => state.current.remove(&step.key),
             };
         }
@@ -72,19 +76,19 @@ impl MemoryStore {
         Ok(revision)
     }
 
-    fn at_now(&self, revision: Revision) -> Result<Vec<StoredResource>, StoreError> {
+    fn at_now(&self, revision: Revision) -> Result<StoredConfiguration, StoreError> {
         let state = self.state();
         batch::check_kept(revision, state.oldest(), state.revision)?;
         let mut then = state.current.clone();
         for (_, past) in state.history.range(revision.next()..).rev() {
             for step in &past.steps {
                 match &step.before {
-                    Some(before) => then.insert(step.key.clone(), before.clone()),
+                    Some(before) => then.insert(step.key.clone(), Arc::new(before.clone())),
                     None => then.remove(&step.key),
                 };
             }
         }
-        Ok(then.into_values().collect())
+        Ok(StoredConfiguration { revision, resources: then })
     }
 
     fn history_now(&self, before: Option<Revision>, limit: usize) -> History {
@@ -115,13 +119,13 @@ impl Store for MemoryStore {
         ready(self.commit_now(commit)).boxed()
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<(Revision, Vec<StoredResource>), StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
         let state = self.state();
-        let resources = state.current.values().cloned().collect();
-        ready(Ok((state.revision, resources))).boxed()
+        let resources = state.current.clone();
+        ready(Ok(StoredConfiguration { revision: state.revision, resources })).boxed()
     }
 
-    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<Vec<StoredResource>, StoreError>> {
+    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
         ready(self.at_now(revision)).boxed()
     }
 

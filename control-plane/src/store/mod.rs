@@ -13,7 +13,7 @@ mod tests;
 
 pub use contract::{
     ChangeKind, Commit, History, MOST_HISTORY, RecordedChange, RevisionRecord, Store, StoreError,
-    StoredResource,
+    StoredConfiguration, StoredResource,
 };
 pub use memory::MemoryStore;
 pub use redb::RedbStore;

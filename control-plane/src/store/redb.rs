@@ -21,7 +21,8 @@ use tokio::sync::watch;
 
 use super::batch::{self, Step};
 use super::contract::{
-    Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredResource,
+    Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredConfiguration,
+    StoredResource,
 };
 use super::record;
 
@@ -128,15 +129,16 @@ impl Store for RedbStore {
         self.run(move |inner| inner.commit(commit))
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<(Revision, Vec<StoredResource>), StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
         self.run(|inner| {
             let read = inner.read()?;
-            let resources = resources(&read)?.into_values().collect();
-            Ok((Revision(meta(&read, "revision")?), resources))
+            let resources = resources(&read)?.into_iter().map(|(key, it)| (key, Arc::new(it)));
+            let resources = resources.collect();
+            Ok(StoredConfiguration { revision: Revision(meta(&read, "revision")?), resources })
         })
     }
 
-    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<Vec<StoredResource>, StoreError>> {
+    fn at(&self, revision: Revision) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
         self.run(move |inner| {
             let read = inner.read()?;
             batch::check_kept(revision, oldest(&read)?, Revision(meta(&read, "revision")?))?;
@@ -151,7 +153,8 @@ impl Store for RedbStore {
                     };
                 }
             }
-            Ok(then.into_values().collect())
+            let resources = then.into_iter().map(|(key, it)| (key, Arc::new(it))).collect();
+            Ok(StoredConfiguration { revision, resources })
         })
     }
 

@@ -72,10 +72,10 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn an_empty_store_is_at_revision_zero() {
     let (stores, _directory) = stores(10);
     for (name, store) in stores {
-        assert_eq!(store.load().await.unwrap(), (Revision::NONE, vec![]), "{name}");
+        assert_eq!(store.load().await.unwrap(), StoredConfiguration::default(), "{name}");
         assert_eq!(store.history(None, 10).await.unwrap(), History::default(), "{name}");
         assert_eq!(*store.watch().borrow(), Revision::NONE);
-        assert_eq!(store.at(Revision::NONE).await.unwrap(), vec![]);
+        assert_eq!(store.at(Revision::NONE).await.unwrap().listed(), vec![]);
     }
 }
 
@@ -88,7 +88,8 @@ async fn a_batch_is_one_revision_and_watchers_hear_of_it() {
         assert_eq!(revision, Revision(1), "{name}");
         watch.changed().await.unwrap();
         assert_eq!(*watch.borrow(), Revision(1));
-        let (revision, resources) = store.load().await.unwrap();
+        let found = store.load().await.unwrap();
+        let (revision, resources) = (found.revision, found.listed());
         assert_eq!(revision, Revision(1));
         assert_eq!(summary(&resources), pairs(&[("a", "v1"), ("b", "v1")]), "{name}");
     }
@@ -100,7 +101,7 @@ async fn a_resource_remembers_when_it_was_made_and_last_changed() {
     for (name, store) in stores {
         store.commit(put(1, &[("a", "v1"), ("b", "v1")])).await.unwrap();
         store.commit(put(2, &[("a", "v2"), ("b", "v1")])).await.unwrap();
-        let (_, resources) = store.load().await.unwrap();
+        let resources = store.load().await.unwrap().listed();
         let at =
             |i: usize| (resources[i].revision, resources[i].created_at, resources[i].changed_at);
         assert_eq!(at(0), (Revision(2), second(1), second(2)), "{name}");
@@ -131,7 +132,7 @@ async fn a_stale_base_is_a_conflict_and_changes_nothing() {
             matches!(error, StoreError::Conflict { expected: Revision(0), found: Revision(1) }),
             "{name}: {error}"
         );
-        assert_eq!(summary(&store.load().await.unwrap().1), pairs(&[("a", "v1")]));
+        assert_eq!(summary(&store.load().await.unwrap().listed()), pairs(&[("a", "v1")]));
         let good = Commit { expected: Some(Revision(1)), ..put(3, &[("a", "v3")]) };
         assert_eq!(store.commit(good).await.unwrap(), Revision(2), "{name}");
     }
@@ -157,7 +158,7 @@ async fn a_batch_with_a_nameless_resource_leaves_no_trace() {
     for (name, store) in stores {
         let error = store.commit(put(1, &[("a", "v1"), ("", "v1")])).await.unwrap_err();
         assert!(matches!(error, StoreError::Nameless), "{name}: {error}");
-        assert_eq!(store.load().await.unwrap(), (Revision::NONE, vec![]));
+        assert_eq!(store.load().await.unwrap(), StoredConfiguration::default());
         assert_eq!(store.commit(put(2, &[("a", "v1")])).await.unwrap(), Revision(1));
     }
 }
@@ -178,7 +179,7 @@ async fn every_kept_revision_can_be_read() {
             &[("a", "v2"), ("b", "v9")],
         ];
         for (revision, expected) in (0..).zip(expected) {
-            let then = store.at(Revision(revision)).await.unwrap();
+            let then = store.at(Revision(revision)).await.unwrap().listed();
             assert_eq!(summary(&then), pairs(expected), "{name} at {revision}");
         }
         let error = store.at(Revision(5)).await.unwrap_err();
@@ -219,7 +220,7 @@ async fn the_history_is_bounded_and_says_where_it_begins() {
         let history = store.history(None, 100).await.unwrap();
         let revisions: Vec<u64> = history.revisions.iter().map(|past| past.revision.0).collect();
         assert_eq!((revisions, history.oldest), (vec![9, 8, 7], Revision(6)), "{name}");
-        let oldest = store.at(Revision(6)).await.unwrap();
+        let oldest = store.at(Revision(6)).await.unwrap().listed();
         assert_eq!(summary(&oldest), pairs(&[("a", "v6")]), "{name}");
         assert!(matches!(
             store.at(Revision(5)).await,
@@ -255,7 +256,7 @@ mod on_disk {
         let mut watch = store.watch();
         drop(store.commit(put(1, &[("a", "v1")])));
         watch.changed().await.unwrap();
-        assert_eq!(store.load().await.unwrap().0, Revision(1));
+        assert_eq!(store.load().await.unwrap().revision, Revision(1));
     }
 
     #[test]

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use segue_proto::extension::v1::SnapshotMark;
-use segue_shared::extension::pack_as;
 use segue_shared::xds_names::{self, type_urls};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{NodeClass, ResolvedEndpoints, cluster, endpoint, listener, route};
 use crate::config::mesh::MeshConfig;
-use crate::snapshot::{EncodedResource, XdsSnapshot};
+use crate::snapshot::{EncodedResource, Resources, XdsSnapshot};
 
 /// Compiles what nodes of a class get. The same input gives the same bytes on every machine, so a
 /// client that reconnects to a restarted control plane is sent only what really changed.
@@ -21,9 +19,9 @@ pub fn compile(
     endpoints: &ResolvedEndpoints,
     class: &NodeClass,
 ) -> XdsSnapshot {
-    let mut all = Resources::default();
+    let mut all = All::default();
     for service in config.services.values() {
-        let traffic = config.traffic.get(&service.name);
+        let traffic = config.traffic.get(&service.name).map(AsRef::as_ref);
         for version in &service.versions {
             let name = xds_names::cluster(&service.name, version.label.as_str());
             let cluster = cluster::compile(&name, service, traffic);
@@ -43,12 +41,13 @@ pub fn compile(
 }
 
 #[derive(Default)]
-struct Resources(BTreeMap<&'static str, BTreeMap<String, Arc<EncodedResource>>>);
+struct All(BTreeMap<&'static str, Resources>);
 
-impl Resources {
+impl All {
     fn add<M: Message>(&mut self, type_url: &'static str, name: &str, message: &M) {
-        let resource = encoded(name, pack_as(type_url, message));
-        self.0.entry(type_url).or_default().insert(name.to_owned(), Arc::new(resource));
+        let resource = EncodedResource::new(type_url, name, message);
+        let of_type = self.0.entry(type_url).or_default();
+        of_type.insert(Arc::clone(resource.name()), Arc::new(resource));
     }
 
     /// Adds the mark, which is about all others.
@@ -57,7 +56,7 @@ impl Resources {
         digest.update(&config.revision.0.to_le_bytes());
         for (type_url, resources) in &self.0 {
             for resource in resources.values() {
-                for part in [*type_url, &resource.name, &resource.version] {
+                for part in [*type_url, &**resource.name(), resource.version()] {
                     digest.update(part.as_bytes());
                     digest.update(&[0]);
                 }
@@ -68,9 +67,4 @@ impl Resources {
         self.add(type_urls::SNAPSHOT_MARK, xds_names::SNAPSHOT_MARK, &mark);
         XdsSnapshot { revision: config.revision, digest, resources: self.0 }
     }
-}
-
-fn encoded(name: &str, body: Any) -> EncodedResource {
-    let version = format!("{:016x}", xxh3_64(&body.value));
-    EncodedResource { name: name.to_owned(), version, body }
 }

@@ -1,23 +1,25 @@
 //! Everything that platform teams declared, at one revision, checked and typed. Generated types do
 //! not pass beyond this point.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use segue_shared::ids::{Revision, ServiceName, VersionLabel};
 
-/// The whole configuration.
+/// The whole configuration. Its maps share what did not change with the configuration before it, so
+/// that a comparison of the two costs what changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeshConfig {
     pub revision: Revision,
-    pub services: BTreeMap<ServiceName, Service>,
+    pub services: OrdMap<ServiceName, Arc<Service>>,
     /// By the service that they are about.
-    pub routes: BTreeMap<ServiceName, Route>,
+    pub routes: OrdMap<ServiceName, Arc<Route>>,
     /// By the service that they are about.
-    pub traffic: BTreeMap<ServiceName, TrafficPolicy>,
+    pub traffic: OrdMap<ServiceName, Arc<TrafficPolicy>>,
     /// By the service that they are about. A split without a key of its own uses the first.
-    pub session_keys: BTreeMap<ServiceName, Vec<SessionKey>>,
+    pub session_keys: OrdMap<ServiceName, Arc<[SessionKey]>>,
 }
 
 /// A logical upstream.

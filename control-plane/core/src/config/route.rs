@@ -1,8 +1,10 @@
 //! Checks of a `Route`: rules, matches, times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use segue_proto::config::v1::path_match::Type as PathType;
 use segue_proto::config::v1::split_by::Key;
 use segue_proto::config::v1::{
@@ -22,12 +24,12 @@ const DEFAULT_ATTEMPTS: u32 = 1;
 pub(super) fn check(
     scope: &mut Scope<'_>,
     services: &Services<'_>,
-    session_keys: &BTreeMap<ServiceName, Vec<mesh::SessionKey>>,
+    session_keys: &OrdMap<ServiceName, Arc<[mesh::SessionKey]>>,
     spec: &RouteSpec,
 ) -> Option<(ServiceName, mesh::Route)> {
     let target = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef");
     let keys = target.as_ref().and_then(|target| session_keys.get(target));
-    let split_by = check_split(scope, spec.split_by.as_ref(), keys.map(Vec::as_slice));
+    let split_by = check_split(scope, spec.split_by.as_ref(), keys.map(AsRef::as_ref));
     let mut names = BTreeSet::new();
     let mut rules = Vec::with_capacity(spec.rules.len());
     for (i, rule) in spec.rules.iter().enumerate() {

@@ -1,17 +1,19 @@
 //! The delta variant: each resource has a version of its own, and only changes travel.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
 };
 
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+
 use super::order::{Part, has_legacy_wildcard};
 use super::session::{Outgoing, Variant};
 use super::subscription::{Held, Subscription, WILDCARD};
-use crate::snapshot::EncodedResource;
+use crate::snapshot::Resources;
 
 /// `DeltaAggregatedResources`.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Variant for Delta {
 
     fn respond(
         to: &mut Subscription,
-        resources: &BTreeMap<String, Arc<EncodedResource>>,
+        resources: &Resources,
         part: Part,
         outgoing: &Outgoing<'_>,
     ) -> Option<(Self::Response, Vec<String>)> {
@@ -94,26 +96,29 @@ impl Variant for Delta {
         let mut removed = Vec::new();
         if part != Part::Break {
             for (name, resource) in resources {
-                let current = |held: &Held| held.version == resource.version;
-                if to.due.contains(name)
-                    || to.covers(name) && !to.held.get(name).is_some_and(current)
+                let current = |held: &Held| held.version == resource.version();
+                if to.due.contains(&**name)
+                    || to.covers(name) && !to.held.get(&**name).is_some_and(current)
                 {
                     updated.push(resource);
                 }
             }
-            let unknown =
-                |name: &&String| !resources.contains_key(*name) && !to.held.contains_key(*name);
+            let unknown = |name: &&String| {
+                !resources.contains_key(name.as_str()) && !to.held.contains_key(*name)
+            };
             removed.extend(to.due.iter().filter(unknown).cloned());
         }
         if part != Part::Make {
-            removed.extend(to.held.keys().filter(|name| !resources.contains_key(*name)).cloned());
+            removed.extend(
+                to.held.keys().filter(|name| !resources.contains_key(name.as_str())).cloned(),
+            );
         }
         if updated.is_empty() && removed.is_empty() && !(to.answer_due && part != Part::Break) {
             return None;
         }
         for resource in &updated {
             to.hold(resource);
-            to.due.remove(&resource.name);
+            to.due.remove(&**resource.name());
         }
         for name in &removed {
             to.drop_held(name);
@@ -121,11 +126,11 @@ impl Variant for Delta {
             to.due.remove(name);
         }
         to.answer_due &= part == Part::Break;
-        let names = updated.iter().map(|resource| resource.name.clone()).collect();
+        let names = updated.iter().map(|resource| resource.name().to_string()).collect();
         let resources = updated.into_iter().map(|resource| Resource {
-            name: resource.name.clone(),
-            version: resource.version.clone(),
-            resource: Some(resource.body.clone()),
+            name: resource.name().to_string(),
+            version: resource.version().to_owned(),
+            resource: Any::decode(resource.any()).ok(),
             ..Resource::default()
         });
         let response = DeltaDiscoveryResponse {

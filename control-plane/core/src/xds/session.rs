@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::order::{Part, STAGES, Stage, has_stage};
 use super::subscription::{InFlight, Refusal, Subscription};
-use crate::snapshot::{EncodedResource, XdsSnapshot};
+use crate::snapshot::{Resources, XdsSnapshot};
 
 /// Most types of one stream.
 const MAX_TYPES: usize = 32;
@@ -49,7 +49,7 @@ pub trait Variant {
     /// NACK will speak about. `None` where there is nothing to say.
     fn respond(
         to: &mut Subscription,
-        resources: &BTreeMap<String, Arc<EncodedResource>>,
+        resources: &Resources,
         part: Part,
         outgoing: &Outgoing<'_>,
     ) -> Option<(Self::Response, Vec<String>)>;
@@ -234,7 +234,7 @@ impl<V: Variant> Session<V> {
     fn lacks_endpoints(&self) -> bool {
         let Some(clusters) = self.subscriptions.get(type_urls::CLUSTER) else { return false };
         let asked = self.subscriptions.get(type_urls::ENDPOINT);
-        let of_target = |type_url, name| {
+        let of_target = |type_url, name: &str| {
             self.target.of_type(type_url).is_some_and(|all| all.contains_key(name))
         };
         clusters.held.keys().any(|name| {
@@ -255,7 +255,8 @@ impl<V: Variant> Session<V> {
         }
         let gone = |type_url| {
             let resources = self.target.of_type(type_url);
-            let gone = |name: &String| !resources.is_some_and(|all| all.contains_key(name));
+            let gone =
+                |name: &String| !resources.is_some_and(|all| all.contains_key(name.as_str()));
             self.subscriptions.get(type_url).is_some_and(|has| has.held.keys().any(gone))
         };
         known(type_urls::SNAPSHOT_MARK) || gone(type_urls::CLUSTER) || gone(type_urls::ENDPOINT)
@@ -280,7 +281,7 @@ impl<V: Variant> Session<V> {
             revision: self.target.revision,
             digest: self.target.digest,
         };
-        let nothing = BTreeMap::new();
+        let nothing = Resources::new();
         let resources = self.target.of_type(type_url).unwrap_or(&nothing);
         let (response, names) = V::respond(subscription, resources, part, &outgoing)?;
         self.nonces += 1;

@@ -7,10 +7,13 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use xxhash_rust::xxh3::Xxh3;
 
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+
 use super::order::{Part, has_legacy_wildcard, is_full_state};
 use super::session::{Outgoing, Variant};
 use super::subscription::{Held, Subscription, WILDCARD};
-use crate::snapshot::EncodedResource;
+use crate::snapshot::{EncodedResource, Resources};
 
 /// `StreamAggregatedResources`.
 #[derive(Debug)]
@@ -65,21 +68,21 @@ impl Variant for StateOfTheWorld {
 
     fn respond(
         to: &mut Subscription,
-        resources: &BTreeMap<String, Arc<EncodedResource>>,
+        resources: &Resources,
         part: Part,
         outgoing: &Outgoing<'_>,
     ) -> Option<(Self::Response, Vec<String>)> {
         let gone: Vec<String> =
-            to.held.keys().filter(|name| !resources.contains_key(*name)).cloned().collect();
+            to.held.keys().filter(|name| !resources.contains_key(name.as_str())).cloned().collect();
         let full = is_full_state(outgoing.type_url);
         let mut sending: Vec<Arc<EncodedResource>> = Vec::new();
         let mut names = Vec::new();
         for (name, resource) in resources.iter().filter(|(name, _)| to.covers(name)) {
-            let current = |held: &Held| held.version == resource.version;
+            let current = |held: &Held| held.version == resource.version();
             let news = part != Part::Break
-                && (to.due.contains(name) || !to.held.get(name).is_some_and(current));
+                && (to.due.contains(&**name) || !to.held.get(&**name).is_some_and(current));
             if news {
-                names.push(name.clone());
+                names.push(name.to_string());
             }
             if news || full {
                 sending.push(Arc::clone(resource));
@@ -108,7 +111,10 @@ impl Variant for StateOfTheWorld {
         }
         let response = DiscoveryResponse {
             version_info: version_info(&to.held),
-            resources: sending.iter().map(|resource| resource.body.clone()).collect(),
+            resources: sending
+                .iter()
+                .map(|resource| Any::decode(resource.any()).unwrap_or_default())
+                .collect(),
             type_url: outgoing.type_url.to_owned(),
             nonce: outgoing.nonce.to_owned(),
             ..DiscoveryResponse::default()

@@ -108,8 +108,9 @@ impl Subscription {
 
     /// A resource went out.
     pub(super) fn hold(&mut self, resource: &Arc<EncodedResource>) {
-        let held = Held { version: resource.version.clone(), resource: Some(Arc::clone(resource)) };
-        self.held.insert(resource.name.clone(), held);
+        let held =
+            Held { version: resource.version().to_owned(), resource: Some(Arc::clone(resource)) };
+        self.held.insert(resource.name().to_string(), held);
     }
 
     /// A removal went out.

@@ -49,7 +49,7 @@ fn mesh(host: &str) -> MeshConfig {
         versions: vec![version],
         depends_on: None,
     };
-    let services = [(service.name.clone(), service)].into();
+    let services = [(service.name.clone(), service)].into_iter().collect();
     MeshConfig { revision: Revision(1), services, ..MeshConfig::default() }
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
 
-use super::mesh::{at, chat, matched, mesh, prefix, routed, rule, service};
+use super::mesh::{at, chat, edit, matched, mesh, prefix, routed, rule, service};
 use super::readable::of_type;
 use crate::compile::{NodeClass, ResolvedEndpoints, compile};
 use crate::config::mesh::{
@@ -38,8 +38,9 @@ fn services_without_routes() {
 #[test]
 fn endpoints_written_and_discovered() {
     let mut config = chat();
-    let chat = config.services.values_mut().next().unwrap();
-    chat.versions[1].dns = Some(("chat.internal".to_owned(), 80));
+    edit(&mut config, "chat", |chat| {
+        chat.versions[1].dns = Some(("chat.internal".to_owned(), 80));
+    });
     let discovered = vec![at(9300), at(9101), at(9200)];
     let resolved =
         [("default/chat/v1".to_owned(), vec![at(1)]), ("default/chat/v2".to_owned(), discovered)];
@@ -148,7 +149,7 @@ fn caps_and_times_of_a_cluster() {
         max_requests: None,
         idle_timeout: Some(Duration::from_secs(90)),
     };
-    config.traffic.insert("chat".parse().unwrap(), policy);
+    config.traffic.insert("chat".parse().unwrap(), policy.into());
     insta::assert_snapshot!(of_type(&compiled(&config), CLUSTER));
 }
 

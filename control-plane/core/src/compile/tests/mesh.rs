@@ -1,6 +1,7 @@
 //! Configurations for tests.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use segue_shared::ids::{Revision, ServiceName};
@@ -32,6 +33,12 @@ pub fn service(name: &str, protocol: Protocol, versions: &[(&str, &[u16])]) -> S
     }
 }
 
+/// Edits one service of the default namespace.
+pub fn edit(mesh: &mut MeshConfig, name: &str, edit: impl FnOnce(&mut Service)) {
+    let service = mesh.services.get_mut(&name.parse::<ServiceName>().unwrap()).unwrap();
+    edit(Arc::make_mut(service));
+}
+
 /// `chat` with v1 and v2, at revision 7.
 pub fn chat() -> MeshConfig {
     mesh([service("chat", Protocol::Http, &[("v1", &[9001, 9002]), ("v2", &[9101])])])
@@ -45,7 +52,7 @@ pub fn mesh(services: impl IntoIterator<Item = Service>) -> MeshConfig {
 /// Gives a service of the default namespace these rules.
 pub fn routed(mut mesh: MeshConfig, name: &str, split_by: SplitBy, rules: Vec<Rule>) -> MeshConfig {
     let name: ServiceName = name.parse().unwrap();
-    mesh.routes.insert(name.clone(), Route { name, split_by, rules });
+    mesh.routes.insert(name.clone(), Route { name, split_by, rules }.into());
     mesh
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls::{ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
 
-use super::mesh::{at, chat, mesh, prefix, routed, rule, service};
+use super::mesh::{at, chat, edit, mesh, prefix, routed, rule, service};
 use super::readable::{routes_of, split_of};
 use crate::compile::{NodeClass, ResolvedEndpoints, compile};
 use crate::config::mesh::{MeshConfig, Protocol, SplitBy};
@@ -22,7 +22,9 @@ fn changed(before: &XdsSnapshot, after: &XdsSnapshot) -> BTreeSet<(&'static str,
         let types = snapshot.resources.iter();
         types
             .flat_map(|(url, resources)| {
-                resources.values().map(|one| (*url, one.name.clone(), one.version.clone()))
+                resources
+                    .values()
+                    .map(|one| (*url, one.name().to_string(), one.version().to_owned()))
             })
             .collect()
     };
@@ -56,7 +58,7 @@ fn a_new_revision_alone_changes_only_the_mark() {
 fn changed_endpoints_change_only_their_assignment() {
     let before = two_services();
     let mut after = before.clone();
-    after.services.values_mut().next().unwrap().versions[1].endpoints.push(at(9999));
+    edit(&mut after, "chat", |chat| chat.versions[1].endpoints.push(at(9999)));
     let expected = [(ENDPOINT, "default/chat/v2"), (SNAPSHOT_MARK, "snapshot")]
         .map(|(url, name)| (url, name.to_owned()));
     assert_eq!(changed(&compiled(&before), &compiled(&after)), expected.into());
@@ -65,7 +67,7 @@ fn changed_endpoints_change_only_their_assignment() {
 #[test]
 fn discovered_addresses_in_another_order_are_no_change() {
     let mut config = chat();
-    config.services.values_mut().next().unwrap().versions[0].dns = Some(("a".to_owned(), 1));
+    edit(&mut config, "chat", |chat| chat.versions[0].dns = Some(("a".to_owned(), 1)));
     let resolved = |addresses: [u16; 3]| {
         let addresses = addresses.map(at).to_vec();
         let resolved = ResolvedEndpoints([("default/chat/v1".to_owned(), addresses)].into());
@@ -98,8 +100,8 @@ fn classes_differ_only_in_their_listener() {
 #[test]
 fn two_services_with_one_host_leave_it_to_the_first() {
     let mut config = two_services();
-    for service in config.services.values_mut() {
-        service.hosts = vec!["shared.example".to_owned()];
+    for name in config.services.keys().map(|name| name.name.clone()).collect::<Vec<_>>() {
+        edit(&mut config, &name, |it| it.hosts = vec!["shared.example".to_owned()]);
     }
     let text = super::readable::of_type(&compiled(&config), ROUTE);
     assert_eq!(text.matches("shared.example").count(), 1, "{text}");

@@ -21,7 +21,7 @@ pub fn of_type(snapshot: &XdsSnapshot, type_url: &str) -> String {
     let mut text = String::new();
     for (name, resource) in snapshot.of_type(type_url).unwrap() {
         let _ = writeln!(text, "=== {} {name}", short_type(type_url));
-        let value = &resource.body;
+        let value = &Any::decode(resource.any()).unwrap();
         text += &match type_url {
             type_urls::LISTENER => listener(&decode(value)),
             type_urls::ROUTE => routes(&decode(value)),
@@ -36,7 +36,7 @@ pub fn of_type(snapshot: &XdsSnapshot, type_url: &str) -> String {
 /// The routes of a snapshot's virtual host.
 pub fn routes_of(snapshot: &XdsSnapshot, host: &str) -> Vec<Route> {
     let resource = &snapshot.of_type(type_urls::ROUTE).unwrap()["outbound"];
-    let routes: RouteConfiguration = decode(&resource.body);
+    let routes: RouteConfiguration = decode(&Any::decode(resource.any()).unwrap());
     routes.virtual_hosts.into_iter().find(|found| found.name == host).unwrap().routes
 }
 

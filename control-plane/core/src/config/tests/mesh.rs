@@ -34,7 +34,7 @@ fn the_design_example_holds() {
     assert_eq!(service.versions[0].endpoints[1].to_string(), "127.0.0.1:9002");
     assert_eq!(service.depends_on, None);
     assert_eq!(
-        mesh.session_keys[&chat()],
+        *mesh.session_keys[&chat()],
         [SessionKey::Header("x-session-id".into()), SessionKey::Cookie("sid".into())]
     );
 }

@@ -260,7 +260,7 @@ fn run<V: Speech>(steps: Vec<Step>, last: &World, never_void: bool) -> Result<()
     for type_url in TYPES {
         let wanted = current.of_type(type_url).into_iter().flatten();
         let wanted: BTreeMap<String, String> =
-            wanted.map(|(name, one)| (name.clone(), one.version.clone())).collect();
+            wanted.map(|(name, one)| (name.to_string(), one.version().to_owned())).collect();
         prop_assert_eq!(client.of(type_url), wanted, "{}", type_url);
     }
     prop_assert_eq!(session.accepted(), current.revision);

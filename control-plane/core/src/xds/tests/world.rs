@@ -16,11 +16,10 @@ pub fn snapshot(revision: u64, resources: &[(&'static str, &str, &str)]) -> Arc<
     let mut snapshot =
         XdsSnapshot { revision: Revision(revision), digest: revision, ..XdsSnapshot::default() };
     for &(type_url, name, version) in resources {
-        let body =
-            Any { type_url: type_url.to_owned(), value: format!("{name}={version}").into_bytes() };
-        let resource = EncodedResource { name: name.to_owned(), version: version.to_owned(), body };
+        let value = format!("{name}={version}");
+        let resource = EncodedResource::with_version(type_url, name, version, value.as_bytes());
         let all = snapshot.resources.entry(type_url).or_default();
-        all.insert(name.to_owned(), Arc::new(resource));
+        all.insert(name.into(), Arc::new(resource));
     }
     Arc::new(snapshot)
 }
