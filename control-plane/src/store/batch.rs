@@ -1,29 +1,27 @@
 //! What a batch does to a configuration: pure, the same for every store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use segue_control_plane_core::config::{self, ResourceKey};
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 
 use super::contract::{
-    ChangeKind, Commit, RecordedChange, RevisionRecord, StoreError, StoredResource,
+    ChangeKind, Commit, RecordedChange, RevisionRecord, StoreError, StoredConfiguration,
+    StoredResource,
 };
 
 /// One resource before and after a batch; they differ.
 pub struct Step {
     pub key: ResourceKey,
-    pub before: Option<StoredResource>,
-    pub after: Option<StoredResource>,
+    pub before: Option<Arc<StoredResource>>,
+    pub after: Option<Arc<StoredResource>>,
 }
 
-/// The steps of `commit` when it becomes `revision`, in the order of keys. `current` finds what is
-/// stored.
-pub fn plan(
-    commit: &Commit,
-    revision: Revision,
-    mut current: impl FnMut(&ResourceKey) -> Result<Option<StoredResource>, StoreError>,
-) -> Result<Vec<Step>, StoreError> {
+/// The steps of `commit` on top of `base`, in the order of keys.
+pub fn plan(base: &StoredConfiguration, commit: &Commit) -> Result<Vec<Step>, StoreError> {
+    let revision = base.revision.next();
     let mut wanted: BTreeMap<ResourceKey, Option<&Resource>> =
         commit.deletes.iter().map(|key| (key.clone(), None)).collect();
     for resource in &commit.upserts {
@@ -38,20 +36,34 @@ pub fn plan(
     }
     let mut steps = Vec::with_capacity(wanted.len());
     for (key, resource) in wanted {
-        let before = current(&key)?;
+        let before = base.resources.get(&key).cloned();
         if before.as_ref().map(|stored| &stored.resource) == resource {
             continue;
         }
-        let after = resource.map(|resource| StoredResource {
-            key: key.clone(),
-            resource: resource.clone(),
-            revision,
-            created_at: before.as_ref().map_or(commit.at, |stored| stored.created_at),
-            changed_at: commit.at,
+        let after = resource.map(|resource| {
+            Arc::new(StoredResource {
+                key: key.clone(),
+                resource: resource.clone(),
+                revision,
+                created_at: before.as_ref().map_or(commit.at, |stored| stored.created_at),
+                changed_at: commit.at,
+            })
         });
         steps.push(Step { key, before, after });
     }
     Ok(steps)
+}
+
+/// `base` after `steps`: the next revision. Costs what changes.
+pub fn apply(base: &StoredConfiguration, steps: &[Step]) -> StoredConfiguration {
+    let mut resources = base.resources.clone();
+    for step in steps {
+        match &step.after {
+            Some(after) => resources.insert(step.key.clone(), Arc::clone(after)),
+            None => resources.remove(&step.key),
+        };
+    }
+    StoredConfiguration { revision: base.revision.next(), resources }
 }
 
 /// What the history says about the steps.

@@ -25,7 +25,7 @@ pub trait Store: Send + Sync + 'static {
     /// runs to its end even where the returned future is dropped.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
-    /// The newest configuration.
+    /// The newest configuration that this process knows, from memory: costs nothing.
     fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>>;
 
     /// The configuration as it was at `revision`.

@@ -1,117 +1,88 @@
 //! A store that forgets with its process: for tests and for trying things out.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
-use imbl::OrdMap;
-use segue_control_plane_core::config::ResourceKey;
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 
-use super::batch::{self, Step};
+use super::batch;
 use super::contract::{
     Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredConfiguration,
-    StoredResource,
 };
+use super::current::Current;
 
 /// See the module.
 pub struct MemoryStore {
-    state: Mutex<State>,
+    current: Current,
+    history: Mutex<BTreeMap<Revision, Past>>,
     retention: usize,
-    newest: watch::Sender<Revision>,
 }
 
-#[derive(Default)]
-struct State {
-    revision: Revision,
-    current: OrdMap<ResourceKey, Arc<StoredResource>>,
-    history: BTreeMap<Revision, Past>,
-}
-
-/// A commit and how to take it back.
+/// A commit and what it was made on: configurations share what they have in common.
 struct Past {
     record: RevisionRecord,
-    steps: Vec<Step>,
+    before: StoredConfiguration,
 }
 
 impl MemoryStore {
     /// An empty store that keeps the newest `retention` revisions, at least one.
     pub fn new(retention: usize) -> Self {
         Self {
-            state: Mutex::default(),
+            current: Current::new(StoredConfiguration::default()),
+            history: Mutex::default(),
             retention: retention.max(1),
-            newest: watch::Sender::new(Revision::NONE),
         }
     }
 
-    /// A panic while the lock was held leaves the state as it was: it is assigned last.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Also the turn of writers. A panic while it is held leaves the history as it was.
+    fn past(&self) -> MutexGuard<'_, BTreeMap<Revision, Past>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn commit_now(&self, commit: Commit) -> Result<Revision, StoreError> {
-        let mut state = self.state();
-        batch::check_base(commit.expected, state.revision)?;
-        let revision = state.revision.next();
-        let steps = batch::plan(&commit, revision, |key| {
-            Ok(state.current.get(key).map(|stored| StoredResource::clone(stored)))
-        })?;
+        let mut past = self.past();
+        let before = self.current.load();
+        batch::check_base(commit.expected, before.revision)?;
+        let steps = batch::plan(&before, &commit)?;
         if steps.is_empty() {
-            return Ok(state.revision);
+            return Ok(before.revision);
         }
-        for step in &steps {
-            match &step.after {
-                Some(after) => state.current.insert(step.key.clone(), Arc::new(after.clone())),
-                None => state.current.remove(&step.key),
-            };
-        }
+        let after = batch::apply(&before, &steps);
+        let revision = after.revision;
         let record = batch::record(commit, revision, &steps);
-        state.history.insert(revision, Past { record, steps });
-        while state.history.len() > self.retention {
-            state.history.pop_first();
+        past.insert(revision, Past { record, before });
+        while past.len() > self.retention {
+            past.pop_first();
         }
-        state.revision = revision;
-        self.newest.send_replace(revision);
+        self.current.publish(after);
         Ok(revision)
     }
 
     fn at_now(&self, revision: Revision) -> Result<StoredConfiguration, StoreError> {
-        let state = self.state();
-        batch::check_kept(revision, state.oldest(), state.revision)?;
-        let mut then = state.current.clone();
-        for (_, past) in state.history.range(revision.next()..).rev() {
-            for step in &past.steps {
-                match &step.before {
-                    Some(before) => then.insert(step.key.clone(), Arc::new(before.clone())),
-                    None => then.remove(&step.key),
-                };
-            }
-        }
-        Ok(StoredConfiguration { revision, resources: then })
+        let past = self.past();
+        let newest = self.current.load();
+        batch::check_kept(revision, oldest(&past, newest.revision), newest.revision)?;
+        Ok(past.get(&revision.next()).map_or(newest, |next| next.before.clone()))
     }
 
     fn history_now(&self, before: Option<Revision>, limit: usize) -> History {
-        let state = self.state();
-        let end = before.unwrap_or(state.revision.next());
-        let revisions = state
-            .history
-            .range(..end)
+        let past = self.past();
+        let newest = self.current.load().revision;
+        let revisions = past
+            .range(..before.unwrap_or(newest.next()))
             .rev()
             .take(limit.min(MOST_HISTORY))
             .map(|(_, past)| past.record.clone())
             .collect();
-        History { revisions, oldest: state.oldest() }
+        History { revisions, oldest: oldest(&past, newest) }
     }
 }
 
-impl State {
-    /// The oldest commit that is kept can be taken back: the one before it can be read.
-    fn oldest(&self) -> Revision {
-        self.history
-            .first_key_value()
-            .map_or(self.revision, |(revision, _)| Revision(revision.0.saturating_sub(1)))
-    }
+/// The oldest commit that is kept knows what was before it.
+fn oldest(past: &BTreeMap<Revision, Past>, newest: Revision) -> Revision {
+    past.first_key_value().map_or(newest, |(_, first)| first.before.revision)
 }
 
 impl Store for MemoryStore {
@@ -120,9 +91,7 @@ impl Store for MemoryStore {
     }
 
     fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
-        let state = self.state();
-        let resources = state.current.clone();
-        ready(Ok(StoredConfiguration { revision: state.revision, resources })).boxed()
+        ready(Ok(self.current.load())).boxed()
     }
 
     fn at(&self, revision: Revision) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
@@ -138,6 +107,6 @@ impl Store for MemoryStore {
     }
 
     fn watch(&self) -> watch::Receiver<Revision> {
-        self.newest.subscribe()
+        self.current.watch()
     }
 }

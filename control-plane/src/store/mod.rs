@@ -4,6 +4,7 @@
 
 mod batch;
 mod contract;
+mod current;
 mod memory;
 mod record;
 mod redb;

@@ -74,7 +74,7 @@ pub fn encode_revision(record: &RevisionRecord, steps: &[Step]) -> Vec<u8> {
             kind: step.key.kind.to_string(),
             namespace: step.key.namespace.clone(),
             name: step.key.name.clone(),
-            before: step.before.as_ref().map(value_of),
+            before: step.before.as_deref().map(value_of),
             deleted: step.after.is_none(),
         })
         .collect();

@@ -1,10 +1,11 @@
 //! The embedded store: one redb file in the data directory.
 //!
 //! A batch is one write transaction: resources, history and revision together, synced to disk in
-//! two phases before it is acknowledged. The history holds for each revision what its resources
-//! were before it, so an old configuration is read by walking back from the newest.
+//! two phases before it is acknowledged. The newest configuration is also kept in memory, where it
+//! is read, and a commit reads and writes only what it changes. The history holds for each
+//! revision what its resources were before it, so an old configuration is read by walking back
+//! from the newest.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,16 +15,16 @@ use ::redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
     ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
-use futures_util::future::{BoxFuture, FutureExt as _};
-use segue_control_plane_core::config::ResourceKey;
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use imbl::OrdMap;
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 
 use super::batch::{self, Step};
 use super::contract::{
     Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredConfiguration,
-    StoredResource,
 };
+use super::current::Current;
 use super::record;
 
 /// Format of the file that this release writes.
@@ -48,7 +49,7 @@ struct Inner {
     /// Held as long as the store is open; `None` where there is no directory.
     _lock: Option<File>,
     retention: u64,
-    newest: watch::Sender<Revision>,
+    current: Current,
     /// One writer at a time, in the order of asking.
     writer: Mutex<()>,
     /// Why nothing is written any more. After a failed sync nobody knows what is on disk, so a
@@ -84,7 +85,8 @@ impl RedbStore {
         Self::on(database, Some(taken), &path, retention)
     }
 
-    /// A store on an open database that [`prepare`] has seen; `lock` is held as long as it is open, `path` is for messages.
+    /// A store on an open database that [`prepare`] has seen; `lock` is held as long as it is open,
+    /// `path` is for messages.
     pub(super) fn on(
         database: Database,
         lock: Option<File>,
@@ -98,7 +100,7 @@ impl RedbStore {
             let file = path.display().to_string();
             return Err(StoreError::NewerFormat { file, found: format, known: FORMAT });
         }
-        let newest = Revision(meta(&read, "revision")?);
+        let configuration = configuration(&read)?;
         // A read that is still open would hold old pages forever.
         drop(read);
         Ok(Self {
@@ -106,7 +108,7 @@ impl RedbStore {
                 database,
                 _lock: lock,
                 retention: u64::try_from(retention.max(1)).unwrap_or(u64::MAX),
-                newest: watch::Sender::new(newest),
+                current: Current::new(configuration),
                 writer: Mutex::new(()),
                 stopped: OnceLock::new(),
             }),
@@ -130,31 +132,26 @@ impl Store for RedbStore {
     }
 
     fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
-        self.run(|inner| {
-            let read = inner.read()?;
-            let resources = resources(&read)?.into_iter().map(|(key, it)| (key, Arc::new(it)));
-            let resources = resources.collect();
-            Ok(StoredConfiguration { revision: Revision(meta(&read, "revision")?), resources })
-        })
+        ready(Ok(self.inner.current.load())).boxed()
     }
 
     fn at(&self, revision: Revision) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
         self.run(move |inner| {
-            let read = inner.read()?;
-            batch::check_kept(revision, oldest(&read)?, Revision(meta(&read, "revision")?))?;
-            let mut then = resources(&read)?;
+            let (mut then, read) = inner.read()?;
+            batch::check_kept(revision, oldest(&read, then.revision)?, then.revision)?;
             let history = read.open_table(HISTORY).map_err(failed)?;
-            for past in history.range(revision.next().0..).map_err(failed)?.rev() {
+            let later = revision.next().0..=then.revision.0;
+            for past in history.range(later).map_err(failed)?.rev() {
                 let (_, value) = past.map_err(failed)?;
                 for (key, before) in record::decode_before(value.value())? {
                     match before {
-                        Some(before) => then.insert(key, before),
-                        None => then.remove(&key),
+                        Some(before) => then.resources.insert(key, Arc::new(before)),
+                        None => then.resources.remove(&key),
                     };
                 }
             }
-            let resources = then.into_iter().map(|(key, it)| (key, Arc::new(it))).collect();
-            Ok(StoredConfiguration { revision, resources })
+            then.revision = revision;
+            Ok(then)
         })
     }
 
@@ -164,9 +161,9 @@ impl Store for RedbStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<History, StoreError>> {
         self.run(move |inner| {
-            let read = inner.read()?;
+            let (newest, read) = inner.read()?;
             let history = read.open_table(HISTORY).map_err(failed)?;
-            let end = before.map_or(u64::MAX, |before| before.0);
+            let end = before.unwrap_or(newest.revision.next()).0;
             let revisions = history
                 .range(..end)
                 .map_err(failed)?
@@ -177,18 +174,21 @@ impl Store for RedbStore {
                     record::decode_revision(Revision(revision.value()), value.value())
                 })
                 .collect::<Result<Vec<RevisionRecord>, StoreError>>()?;
-            Ok(History { revisions, oldest: oldest(&read)? })
+            Ok(History { revisions, oldest: oldest(&read, newest.revision)? })
         })
     }
 
     fn watch(&self) -> watch::Receiver<Revision> {
-        self.inner.newest.subscribe()
+        self.inner.current.watch()
     }
 }
 
 impl Inner {
-    fn read(&self) -> Result<ReadTransaction, StoreError> {
-        self.database.begin_read().map_err(failed)
+    /// The newest configuration and a history that leads to it. The file may already be ahead by
+    /// the commit that is being published; it is never behind.
+    fn read(&self) -> Result<(StoredConfiguration, ReadTransaction), StoreError> {
+        let newest = self.current.load();
+        Ok((newest, self.database.begin_read().map_err(failed)?))
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StoreError> {
@@ -200,34 +200,31 @@ impl Inner {
         if let Err(StoreError::Failed(reason)) = &result {
             let _first_reason_stays = self.stopped.set(reason.clone());
         }
-        let (revision, changed) = result?;
-        if changed {
-            self.newest.send_replace(revision);
+        match result? {
+            Some(after) => {
+                let revision = after.revision;
+                self.current.publish(after);
+                Ok(revision)
+            }
+            None => Ok(self.current.load().revision),
         }
-        Ok(revision)
     }
 
-    /// The revision, and whether it is new.
-    fn write(&self, commit: Commit) -> Result<(Revision, bool), StoreError> {
+    /// The new configuration; `None` where nothing changes.
+    fn write(&self, commit: Commit) -> Result<Option<StoredConfiguration>, StoreError> {
+        let base = self.current.load();
+        batch::check_base(commit.expected, base.revision)?;
+        let steps = batch::plan(&base, &commit)?;
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        let after = batch::apply(&base, &steps);
         let mut write = self.database.begin_write().map_err(failed)?;
         write.set_durability(Durability::Immediate).map_err(failed)?;
         write.set_two_phase_commit(true);
-        let newest = *self.newest.borrow();
-        let revision = newest.next();
-        batch::check_base(commit.expected, newest)?;
-        let steps = {
-            let table = write.open_table(RESOURCES).map_err(failed)?;
-            batch::plan(&commit, revision, |key| {
-                let found = table.get(record::table_key(key).as_str()).map_err(failed)?;
-                found.map(|value| record::decode_resource(value.value())).transpose()
-            })?
-        };
-        if steps.is_empty() {
-            return Ok((newest, false));
-        }
-        self.put(&write, &steps, &batch::record(commit, revision, &steps))?;
+        self.put(&write, &steps, &batch::record(commit, after.revision, &steps))?;
         write.commit().map_err(failed)?;
-        Ok((revision, true))
+        Ok(Some(after))
     }
 
     fn put(
@@ -320,24 +317,21 @@ fn meta(read: &ReadTransaction, key: &str) -> Result<u64, StoreError> {
 }
 
 /// The oldest commit that is kept can be taken back: the revision before it can be read.
-fn oldest(read: &ReadTransaction) -> Result<Revision, StoreError> {
+fn oldest(read: &ReadTransaction, newest: Revision) -> Result<Revision, StoreError> {
     let history = read.open_table(HISTORY).map_err(failed)?;
     let first = history.first().map_err(failed)?.map(|(revision, _)| revision.value());
-    match first {
-        Some(first) => Ok(Revision(first.saturating_sub(1))),
-        None => Ok(Revision(meta(read, "revision")?)),
-    }
+    Ok(first.map_or(newest, |first| Revision(first.saturating_sub(1))))
 }
 
-fn resources(read: &ReadTransaction) -> Result<BTreeMap<ResourceKey, StoredResource>, StoreError> {
+fn configuration(read: &ReadTransaction) -> Result<StoredConfiguration, StoreError> {
     let table = read.open_table(RESOURCES).map_err(failed)?;
-    let mut resources = BTreeMap::new();
+    let mut resources = OrdMap::new();
     for entry in table.iter().map_err(failed)? {
         let (_, value) = entry.map_err(failed)?;
         let stored = record::decode_resource(value.value())?;
-        resources.insert(stored.key.clone(), stored);
+        resources.insert(stored.key.clone(), Arc::new(stored));
     }
-    Ok(resources)
+    Ok(StoredConfiguration { revision: Revision(meta(read, "revision")?), resources })
 }
 
 fn open_error(path: &Path, error: DatabaseError) -> StoreError {
