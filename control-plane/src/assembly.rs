@@ -16,7 +16,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 use crate::admin::{Admin, AdminError, Ledger};
 use crate::declared::{self, Declared};
 use crate::discovery;
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::http::{self, Pages};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -66,7 +66,10 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let (http, http_address) = bind("http", settings.http_address).await?;
 
     let drain = DrainSignal::new();
-    let fleet = Fleet::new();
+    let fleet = Fleet::with(fleet::Settings {
+        stale_after: Duration::from_secs(u64::from(settings.stale_after_seconds)),
+        report_interval: Duration::from_secs(u64::from(settings.report_interval_seconds)),
+    });
     let metrics = Metrics::new();
     let cache = SnapshotCache::new();
     let declared = Declared::new(Arc::clone(&store));
@@ -83,10 +86,10 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         drain: drain.clone(),
     };
     let api = api.router().await?;
-    let streams = xds_services(cache.clone(), fleet, drain.clone()).router();
+    let streams = xds_services(cache.clone(), fleet.clone(), drain.clone()).router();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish(declared.watch(), cache, drain.clone()));
+    tasks.spawn(publish(declared.watch(), cache, fleet, drain.clone()));
     tasks.spawn(named("declared", declared.run(drain.clone())));
     tasks.spawn(named("xds", serve("xds", streams, xds, drain.clone())));
     tasks.spawn(named("admin", serve("admin", api, admin, drain.clone())));
@@ -123,6 +126,7 @@ impl ControlPlane {
 async fn publish(
     mut declared: watch::Receiver<declared::State>,
     cache: SnapshotCache,
+    fleet: Fleet,
     drain: DrainSignal,
 ) -> &'static str {
     let name = "publish";
@@ -135,7 +139,7 @@ async fn publish(
     let Some(first) = first else { return name };
     let (sender, receiver) = watch::channel(first);
     let follow = follow(declared, sender);
-    let publisher = Publisher::new(receiver, cache, discovery::Settings::default());
+    let publisher = Publisher::new(receiver, cache, fleet, discovery::Settings::default());
     tokio::select! {
         () = publisher.run(drain) => {}
         () = follow => {}

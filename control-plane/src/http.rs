@@ -124,7 +124,7 @@ impl Pages {
         let state = metrics::State {
             revision: self.store.watch().borrow().0,
             served_revision,
-            fleet: &self.fleet.sidecars(),
+            fleet: self.fleet.counts(),
         };
         match self.metrics.text(&state) {
             Ok(text) => page(StatusCode::OK, OPEN_METRICS, text),

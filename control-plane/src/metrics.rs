@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::fleet::SidecarStatus;
+use crate::fleet::Counts;
 
 /// The metrics of one control plane; clones share them.
 #[derive(Clone)]
@@ -29,18 +29,19 @@ struct Inner {
     sidecars: UnsignedGauge,
     clients: UnsignedGauge,
     behind: UnsignedGauge,
+    stale: UnsignedGauge,
     rejections: UnsignedGauge,
 }
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
 
 /// What is read when `/metrics` is asked for.
-pub struct State<'a> {
+pub struct State {
     /// The newest revision of the store.
     pub revision: u64,
     /// The newest revision that passed the check and is streamed.
     pub served_revision: u64,
-    pub fleet: &'a [SidecarStatus],
+    pub fleet: Counts,
 }
 
 impl Default for Metrics {
@@ -75,6 +76,10 @@ impl Metrics {
         let clients = gauge("xds_clients_connected", "Other xDS clients that are connected");
         let behind =
             gauge("sidecars_behind", "Connected sidecars that do not run the newest revision yet");
+        let stale = gauge(
+            "nodes_stale",
+            "Connected nodes that have been on an old revision for longer than a push takes",
+        );
         let rejections =
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
         let inner = Inner {
@@ -87,6 +92,7 @@ impl Metrics {
             sidecars,
             clients,
             behind,
+            stale,
             rejections,
         };
         Self { inner: Arc::new(inner) }
@@ -106,24 +112,18 @@ impl Metrics {
     }
 
     /// All metrics as OpenMetrics text.
-    pub fn text(&self, state: &State<'_>) -> Result<String, fmt::Error> {
+    pub fn text(&self, state: &State) -> Result<String, fmt::Error> {
         let inner = &self.inner;
-        let count = |holds: &dyn Fn(&SidecarStatus) -> bool| {
-            let nodes = state.fleet.iter().filter(|node| node.connected && holds(node)).count();
-            u64::try_from(nodes).unwrap_or(u64::MAX)
+        let set = |gauge: &UnsignedGauge, count: usize| {
+            gauge.set(u64::try_from(count).unwrap_or(u64::MAX));
         };
         inner.revision.set(state.revision);
         inner.served_revision.set(state.served_revision);
-        inner.sidecars.set(count(&|node| node.reports));
-        inner.clients.set(count(&|node| !node.reports));
-        inner.behind.set(count(&|node| node.reports && node.activated_revision.0 < state.revision));
-        let rejections: usize = state
-            .fleet
-            .iter()
-            .filter(|node| node.connected)
-            .map(|node| node.rejections.len())
-            .sum();
-        inner.rejections.set(u64::try_from(rejections).unwrap_or(u64::MAX));
+        set(&inner.sidecars, state.fleet.sidecars);
+        set(&inner.clients, state.fleet.clients);
+        set(&inner.behind, state.fleet.behind);
+        set(&inner.stale, state.fleet.stale);
+        set(&inner.rejections, state.fleet.rejections);
         let mut text = String::new();
         encode(&mut text, &inner.registry)?;
         Ok(text)

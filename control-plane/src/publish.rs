@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::discovery::{self, Discovery};
+use crate::fleet::Fleet;
 use crate::xds::SnapshotCache;
 
 /// Changes that come within this time after a publication are published together.
@@ -21,6 +22,7 @@ pub struct Publisher {
     config: watch::Receiver<Arc<MeshConfig>>,
     discovery: Discovery,
     cache: SnapshotCache,
+    fleet: Fleet,
 }
 
 impl Publisher {
@@ -28,9 +30,10 @@ impl Publisher {
     pub fn new(
         config: watch::Receiver<Arc<MeshConfig>>,
         cache: SnapshotCache,
+        fleet: Fleet,
         settings: discovery::Settings,
     ) -> Self {
-        Self { config, discovery: Discovery::new(settings), cache }
+        Self { config, discovery: Discovery::new(settings), cache, fleet }
     }
 
     /// Runs until the drain signal, or until the store's side is gone. A configuration with new
@@ -48,7 +51,9 @@ impl Publisher {
             let config = Arc::clone(&self.config.borrow_and_update());
             self.discovery.follow(&config);
             self.discovery.asked().await;
+            let revision = config.revision;
             self.cache.publish(config, self.discovery.endpoints());
+            self.fleet.published(revision);
             let quiet = Instant::now() + BURST;
             tokio::select! {
                 changed = self.config.changed() => if changed.is_err() { return },

@@ -55,6 +55,28 @@ pub struct Settings {
     )]
     pub retention: u32,
 
+    /// Time after which a connected node that does not run on the newest revision counts as stale,
+    /// in seconds.
+    #[arg(
+        long,
+        env = "SEGUE_STALE_AFTER_SECONDS",
+        value_name = "SECONDS",
+        default_value = "15",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
+    pub stale_after_seconds: u32,
+
+    /// Time between two reports of request counts that sidecars, Envoys and gRPC clients are asked
+    /// for, in seconds.
+    #[arg(
+        long,
+        env = "SEGUE_REPORT_INTERVAL_SECONDS",
+        value_name = "SECONDS",
+        default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=3600)
+    )]
+    pub report_interval_seconds: u32,
+
     /// Time for open requests and streams to end after SIGTERM, in seconds.
     #[arg(
         long,
@@ -86,6 +108,8 @@ impl Settings {
             http_address: any,
             insecure_dev: false,
             retention: 1000,
+            stale_after_seconds: 15,
+            report_interval_seconds: 1,
             drain_seconds: 5,
             log_level: "info".to_owned(),
             log_json: false,

@@ -60,6 +60,24 @@ impl<'a> Session<'a> {
             request.page_token = page.next_page_token;
         }
     }
+
+    /// All sidecars of a service (empty: of all), over all pages.
+    pub async fn sidecars(&mut self, service: &str) -> Result<api::ListSidecarsResponse, CliError> {
+        let mut client = self.status().await?;
+        let mut request = api::ListSidecarsRequest {
+            service: service.to_owned(),
+            ..api::ListSidecarsRequest::default()
+        };
+        let mut sidecars = Vec::new();
+        loop {
+            let mut page = client.list_sidecars(request.clone()).await?.into_inner();
+            sidecars.append(&mut page.sidecars);
+            if page.next_page_token.is_empty() {
+                return Ok(api::ListSidecarsResponse { sidecars, ..page });
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
 }
 
 /// Who commits, as far as this machine says.

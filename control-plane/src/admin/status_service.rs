@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use prost::Message as _;
 use segue_proto::admin::v1 as api;
 use segue_proto::admin::v1::status_service_server::StatusService;
 use segue_proto::admin::v1::wait_activated_response::Outcome;
@@ -15,12 +16,18 @@ use tonic::{Request, Response, Status};
 
 use super::answer;
 use super::in_flight::{InFlight, Place};
-use super::wait::{in_the_way, progress, rejection};
-use crate::fleet::{Fleet, SidecarStatus};
+use super::wait::{rejecting, rejection, told};
+use crate::fleet::{Fleet, Place as Position, SidecarStatus};
 use crate::store::Store;
 
+/// Sidecars a page.
+const MOST_PAGE: u32 = 500;
+/// A page ends early here: common clients take messages of 4 MiB.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 const WAIT_MOST: Duration = Duration::from_hours(1);
+/// Least time between two answers of a wait: what happens meanwhile is told as one.
+const WAIT_PACE: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct FleetStatus {
@@ -37,8 +44,8 @@ impl StatusService for FleetStatus {
         request: Request<api::ListSidecarsRequest>,
     ) -> Result<Response<api::ListSidecarsResponse>, Status> {
         let _place = self.in_flight.call()?;
-        let asked = request.into_inner().service;
-        let service = match asked.as_str() {
+        let asked = request.into_inner();
+        let service = match asked.service.as_str() {
             "" => None,
             name => Some(
                 name.parse::<ServiceName>()
@@ -46,15 +53,31 @@ impl StatusService for FleetStatus {
                     .to_string(),
             ),
         };
-        let sidecars = self
-            .fleet
-            .sidecars()
-            .into_iter()
-            .filter(|node| service.as_ref().is_none_or(|service| *service == node.service))
-            .map(sidecar)
-            .collect();
-        let revision = self.store.watch().borrow().0;
-        Ok(Response::new(api::ListSidecarsResponse { sidecars, revision }))
+        let after = position(&asked.page_token)?;
+        let most = match asked.page_size {
+            0 => MOST_PAGE,
+            size => size.min(MOST_PAGE),
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let (nodes, mut more) = self.fleet.page(service.as_deref(), after.as_ref(), most);
+        let (mut sidecars, mut bytes, mut last) = (Vec::new(), 0, None);
+        for node in nodes {
+            if bytes >= PAGE_BYTES {
+                more = true;
+                break;
+            }
+            last = Some(node.place());
+            let told = sidecar(node);
+            bytes += told.encoded_len();
+            sidecars.push(told);
+        }
+        let next_page_token = last.filter(|_| more).as_ref().map(token).unwrap_or_default();
+        Ok(Response::new(api::ListSidecarsResponse {
+            sidecars,
+            revision: self.store.watch().borrow().0,
+            next_page_token,
+            known_since: Some(answer::time(self.fleet.known_since())),
+        }))
     }
 
     type WaitActivatedStream =
@@ -101,13 +124,13 @@ impl Wait {
             loop {
                 changed.mark_unchanged();
                 let committed = *newest.borrow_and_update();
-                let sidecars = self.fleet.sidecars();
-                let mut now = progress(self.revision, committed, &sidecars);
+                let mut now = told(self.revision, committed, self.fleet.progress(self.revision));
                 if !now.done && Instant::now() >= self.deadline {
                     now.done = true;
                     now.set_outcome(Outcome::Timeout);
-                    now.rejecting = in_the_way(self.revision, &sidecars);
+                    now.rejecting = rejecting(self.fleet.in_the_way(self.revision));
                 }
+                let pace = Instant::now() + WAIT_PACE;
                 let done = now.done;
                 if last.as_ref() != Some(&now) {
                     yield now.clone();
@@ -125,6 +148,8 @@ impl Wait {
                 if !go_on {
                     Err(Status::unavailable("the control plane is stopping"))?;
                 }
+                // Meanwhile nothing wakes this task, however many sidecars tell something.
+                sleep_until(self.deadline.min(pace)).await;
             }
         }
     }
@@ -139,6 +164,8 @@ fn sidecar(status: SidecarStatus) -> api::Sidecar {
             version: count.version,
             requests: count.requests,
             failures: count.failures,
+            in_flight: count.in_flight,
+            dropped: count.dropped,
         })
         .collect();
     api::Sidecar {
@@ -154,7 +181,50 @@ fn sidecar(status: SidecarStatus) -> api::Sidecar {
         activated_revision: status.activated_revision.0,
         traffic,
         reports: status.reports,
-        stale: false,
-        behind_for: None,
+        stale: status.stale,
+        behind_for: status.behind_for.and_then(|behind| behind.try_into().ok()),
+    }
+}
+
+/// The lengths of the first two words say where they end.
+fn token(at: &Position) -> String {
+    let Position { service, version, node_id } = at;
+    format!("{}.{}.{service}{version}{node_id}", service.len(), version.len())
+}
+
+/// `None` is the beginning.
+fn position(token: &str) -> Result<Option<Position>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let read = || {
+        let (service, rest) = token.split_once('.')?;
+        let (version, words) = rest.split_once('.')?;
+        let (service, rest) = words.split_at_checked(service.parse().ok()?)?;
+        let (version, node_id) = rest.split_at_checked(version.parse().ok()?)?;
+        Some(Position {
+            service: service.to_owned(),
+            version: version.to_owned(),
+            node_id: node_id.to_owned(),
+        })
+    };
+    let unknown = || Status::invalid_argument("the page token is not one of ours");
+    read().map(Some).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_tokens_round_trip_whatever_the_words() {
+        for words in [["default/chat", "v1", "chat-1"], ["", "", "7.8.ä"], ["3", "é", "\n"]] {
+            let [service, version, node_id] = words.map(str::to_owned);
+            let at = Position { service, version, node_id };
+            assert_eq!(position(&token(&at)).unwrap(), Some(at));
+        }
+        for foreign in ["500", "1.", "9.9.short", "x.y.z", "1.0.é"] {
+            assert!(position(foreign).is_err(), "{foreign}");
+        }
     }
 }

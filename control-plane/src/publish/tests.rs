@@ -13,8 +13,9 @@ fn mesh(revision: u64) -> Arc<MeshConfig> {
 async fn a_single_change_goes_out_at_once_and_a_burst_every_100_ms() {
     let (store, config) = watch::channel(mesh(1));
     let cache = SnapshotCache::new();
-    let drain = DrainSignal::new();
-    let publisher = Publisher::new(config, cache.clone(), discovery::Settings::default());
+    let (drain, fleet) = (DrainSignal::new(), Fleet::new());
+    let publisher =
+        Publisher::new(config, cache.clone(), fleet.clone(), discovery::Settings::default());
     let running = tokio::spawn(publisher.run(drain.clone()));
     cache.published().await;
     let mut snapshots = cache.watch(NodeClass::Sidecar).unwrap();

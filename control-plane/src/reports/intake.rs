@@ -14,12 +14,12 @@ use crate::fleet::{
     Delivery, Fleet, Introduction, Presence, Rejection, StreamKind, VersionTraffic,
 };
 
-/// Time between reports of counts that sidecars are asked for.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// Time for the first report of a stream.
 const FIRST_REPORT: Duration = Duration::from_secs(10);
 /// Most refused resources that are kept of one report.
 const MAX_REJECTIONS: usize = 100;
+/// Most bytes that are kept of a word or a reason.
+const MAX_TEXT_BYTES: usize = 1024;
 /// Most versions whose counts are kept of one report.
 const MAX_VERSIONS: usize = 1_000;
 
@@ -47,9 +47,10 @@ impl ReportService for Intake {
         let address = request.remote_addr().map(|at| at.to_string()).unwrap_or_default();
         let mut reports = request.into_inner();
         let (fleet, drain) = (self.fleet.clone(), self.drain.clone());
+        let interval = fleet.settings().report_interval;
         // The stream is its own task: nothing is queued between the sidecar and the registry.
         let answers = async_stream::try_stream! {
-            yield ReportResponse { interval: prost_types::Duration::try_from(INTERVAL).ok() };
+            yield ReportResponse { interval: prost_types::Duration::try_from(interval).ok() };
             let first = tokio::time::timeout(FIRST_REPORT, reports.message())
                 .await
                 .map_err(|_| Status::deadline_exceeded("no report came"))??;
@@ -100,10 +101,10 @@ fn note(presence: Option<&Presence>, report: ReportRequest) {
             activated: Revision(delivery.activated_revision),
             rejections: rejections
                 .map(|rejection| Rejection {
-                    type_url: rejection.type_url,
-                    resource: rejection.resource,
-                    field_path: rejection.field_path,
-                    reason: rejection.reason,
+                    type_url: cut(rejection.type_url),
+                    resource: cut(rejection.resource),
+                    field_path: cut(rejection.field_path),
+                    reason: cut(rejection.reason).into(),
                     revision: Revision(rejection.revision),
                 })
                 .collect(),
@@ -114,12 +115,19 @@ fn note(presence: Option<&Presence>, report: ReportRequest) {
         presence.counted(
             counts
                 .map(|count| VersionTraffic {
-                    service: count.service,
-                    version: count.version,
+                    service: cut(count.service),
+                    version: cut(count.version),
                     requests: count.requests,
                     failures: count.failures,
+                    in_flight: count.in_flight,
+                    dropped: 0,
                 })
                 .collect(),
         );
     }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    text
 }

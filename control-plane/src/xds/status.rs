@@ -1,6 +1,7 @@
 //! What an xDS stream tells the fleet about its client.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
@@ -47,7 +48,7 @@ pub(super) fn acked<V: Variant>(session: &Session<V>) -> Acked {
                 type_url: refusal.type_url.clone(),
                 resource: refusal.resource.clone(),
                 field_path: String::new(),
-                reason: refusal.reason.to_string(),
+                reason: Arc::clone(&refusal.reason),
                 revision: refusal.revision,
             })
             .collect(),

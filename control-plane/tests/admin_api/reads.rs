@@ -125,7 +125,7 @@ async fn a_fleet_of_none_is_an_empty_list() {
     let (mut plane, _directory) = empty().await;
     let response = plane.status.list_sidecars(ListSidecarsRequest::default()).await.unwrap();
     assert!(response.into_inner().sidecars.is_empty());
-    let wrong = ListSidecarsRequest { service: "Not/A_Name".to_owned() };
+    let wrong = ListSidecarsRequest { service: "Not/A_Name".to_owned(), ..Default::default() };
     let status = plane.status.list_sidecars(wrong).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
 }

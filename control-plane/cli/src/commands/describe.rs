@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use segue_control_plane_core::config;
-use segue_proto::admin::v1::{Entry, ListRevisionsRequest, ListSidecarsRequest, RevisionInfo};
+use segue_proto::admin::v1::{Entry, ListRevisionsRequest, RevisionInfo};
 use segue_proto::config::v1::ResourceKey;
 use serde_json::Value;
 
@@ -107,21 +107,28 @@ fn related(all: &[Entry], service: &ResourceKey) -> Vec<String> {
         .collect()
 }
 
-/// Requests to each version, over all sidecars.
+/// Requests to each version, over all sidecars and the clients that report their load.
 async fn traffic(key: &ResourceKey, session: &mut Session<'_>) -> Result<Vec<String>, CliError> {
-    let request = ListSidecarsRequest::default();
-    let sidecars = session.status().await?.list_sidecars(request).await?.into_inner().sidecars;
+    let sidecars = session.sidecars("").await?.sidecars;
     let service = format!("{}/{}", key.namespace, key.name);
-    let mut sums = std::collections::BTreeMap::<String, (u64, u64)>::new();
+    let mut sums = std::collections::BTreeMap::<String, [u64; 4]>::new();
     for count in sidecars.into_iter().flat_map(|sidecar| sidecar.traffic) {
         if count.service == service {
             let sum = sums.entry(count.version).or_default();
-            sum.0 += count.requests;
-            sum.1 += count.failures;
+            let counts = [count.requests, count.failures, count.in_flight, count.dropped];
+            for (sum, count) in sum.iter_mut().zip(counts) {
+                *sum += count;
+            }
         }
     }
-    let line = |(version, (requests, failures)): (String, (u64, u64))| {
-        format!("{version}: {requests} requests, {failures} failed")
+    let line = |(version, [requests, failures, in_flight, dropped]): (String, [u64; 4])| {
+        let mut line = format!("{version}: {requests} requests, {failures} failed");
+        for (count, word) in [(in_flight, "in flight"), (dropped, "dropped")] {
+            if count > 0 {
+                let _ = write!(line, ", {count} {word}");
+            }
+        }
+        line
     };
     Ok(sums.into_iter().map(line).collect())
 }

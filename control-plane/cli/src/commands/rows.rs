@@ -150,12 +150,16 @@ pub fn none(text: String) -> String {
 /// `45s`, `12m`, `5h` or `3d`, as kubectl tells ages.
 pub fn age(since: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
     let Some(since) = since else { return "<unknown>".to_owned() };
-    let seconds = now.as_second().saturating_sub(since.seconds).max(0);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7_200 => format!("{}m", seconds / 60),
-        7_200..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
+    seconds(now.as_second().saturating_sub(since.seconds))
+}
+
+/// A length of time in the same words.
+pub fn seconds(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
     }
 }
 

@@ -1,7 +1,9 @@
 //! `segue status`
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
-use segue_proto::admin::v1::{ListSidecarsRequest, ListSidecarsResponse, Sidecar};
+use segue_proto::admin::v1::{ListSidecarsResponse, Sidecar, VersionTraffic};
 use serde_json::{Value, json};
 
 use super::rows;
@@ -10,7 +12,22 @@ use crate::error::CliError;
 use crate::format::Format;
 use crate::session::Session;
 
+/// How long a control plane is young: sidecars may still be on their way back to it.
+const YOUNG_SECONDS: i64 = 60;
+
+/// What the columns say, and what the list cannot know.
+const HELP: &str = "\
+STATE is `ok` where the sidecar runs on the newest revision; `behind 3s` while that is on its way;
+`stale 2m` where it has been for longer than a push takes (15 s unless the control plane is told
+otherwise); `rejecting` where it refuses a resource, whose last good version serves on; `gone 5m`
+where it is not connected. Other xDS clients (Envoy, gRPC) tell what they accepted, not what their
+requests run on: ACTIVE is `?` there, and STATE speaks of ACCEPTED.
+
+A sidecar that is gone is listed for an hour. The list begins anew when the control plane starts: a
+sidecar that was connected before and has not come back is not in it.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Args {
     /// Only sidecars of this service, `NAME` or `NAMESPACE/NAME`
     #[arg(long, value_name = "SERVICE", default_value = "", hide_default_value = true)]
@@ -21,13 +38,15 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> {
-    let request = ListSidecarsRequest { service: args.service };
-    let status = session.status().await?.list_sidecars(request).await?.into_inner();
+    let status = session.sidecars(&args.service).await?;
     if matches!(args.output, Format::Json | Format::Yaml) {
         session.output.value(args.output, &value(&status))?;
         return Ok(DONE);
     }
     session.output.line(&summary(&status))?;
+    if let Some(note) = young(&status, Timestamp::now()) {
+        session.output.note(&note);
+    }
     if status.sidecars.is_empty() {
         return Ok(DONE);
     }
@@ -36,7 +55,7 @@ pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> 
     let mut header =
         vec!["NODE", "SERVICE", "VERSION", "STATE", "ACCEPTED", "ACTIVE", "REFUSES", "SINCE"];
     if wide {
-        header.extend(["RELEASE", "ADDRESS", "REQUESTS", "FAILURES"]);
+        header.extend(["RELEASE", "ADDRESS", "REQUESTS", "FAILURES", "IN FLIGHT", "DROPPED"]);
     }
     let now = Timestamp::now();
     let rows = status.sidecars.iter().map(|sidecar| row(sidecar, wide, now)).collect();
@@ -47,18 +66,89 @@ pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> 
     Ok(DONE)
 }
 
-/// `revision 7: active on 3 of 3 sidecars`.
+/// `revision 7: active on 3 of 5 sidecars, 1 stale, 1 rejecting, 2 gone`.
 fn summary(status: &ListSidecarsResponse) -> String {
-    let reporting =
-        || status.sidecars.iter().filter(|sidecar| sidecar.connected && sidecar.reports);
-    let total = reporting().count();
-    let active =
-        reporting().filter(|sidecar| sidecar.activated_revision >= status.revision).count();
+    let count = |holds: &dyn Fn(&Sidecar) -> bool| {
+        status.sidecars.iter().filter(|sidecar| holds(sidecar)).count()
+    };
+    let total = count(&|sidecar| sidecar.connected && sidecar.reports);
+    let active = count(&|sidecar| {
+        sidecar.connected && sidecar.reports && sidecar.activated_revision >= status.revision
+    });
     let revision = status.revision;
-    if total == 0 {
+    let mut text = if total == 0 {
         format!("revision {revision}: no sidecar is connected")
     } else {
         format!("revision {revision}: active on {active} of {total} sidecars")
+    };
+    let states = [State::Stale, State::Rejecting, State::Gone];
+    let counted = states.map(|state| (count(&|sidecar| State::of(sidecar) == state), state.word()));
+    let clients = count(&|sidecar| sidecar.connected && !sidecar.reports);
+    for (count, word) in counted.into_iter().chain([(clients, "other xDS clients")]) {
+        if count > 0 {
+            let _ = write!(text, ", {count} {word}");
+        }
+    }
+    text
+}
+
+/// What the list cannot know yet.
+fn young(status: &ListSidecarsResponse, now: Timestamp) -> Option<String> {
+    let since = status.known_since.as_ref()?;
+    let seconds = now.as_second() - since.seconds;
+    (0..YOUNG_SECONDS).contains(&seconds).then(|| {
+        format!(
+            "the control plane started {seconds}s ago: sidecars that have not come back yet are \
+             not listed"
+        )
+    })
+}
+
+/// How a node is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ok,
+    Behind,
+    Stale,
+    Rejecting,
+    Gone,
+}
+
+impl State {
+    fn of(sidecar: &Sidecar) -> Self {
+        if !sidecar.connected {
+            Self::Gone
+        } else if !sidecar.rejections.is_empty() {
+            Self::Rejecting
+        } else if sidecar.stale {
+            Self::Stale
+        } else if sidecar.behind_for.is_some() {
+            Self::Behind
+        } else {
+            Self::Ok
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Behind => "behind",
+            Self::Stale => "stale",
+            Self::Rejecting => "rejecting",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// The word and its age: `stale 2m`.
+    fn told(self, sidecar: &Sidecar, now: Timestamp) -> String {
+        let word = self.word();
+        match (self, &sidecar.behind_for) {
+            (Self::Gone, _) => format!("{word} {}", rows::age(sidecar.since.as_ref(), now)),
+            (Self::Behind | Self::Stale, Some(behind)) => {
+                format!("{word} {}", rows::seconds(behind.seconds))
+            }
+            _ => word.to_owned(),
+        }
     }
 }
 
@@ -71,20 +161,23 @@ fn row(sidecar: &Sidecar, wide: bool, now: Timestamp) -> Vec<String> {
         sidecar.node_id.clone(),
         rows::none(sidecar.service.clone()),
         rows::none(sidecar.version.clone()),
-        if sidecar.connected { "connected" } else { "gone" }.to_owned(),
+        State::of(sidecar).told(sidecar, now),
         known(sidecar.accepted_revision),
         if sidecar.reports { known(sidecar.activated_revision) } else { "?".to_owned() },
         sidecar.rejections.len().to_string(),
         rows::age(sidecar.since.as_ref(), now),
     ];
     if wide {
-        let requests: u64 = sidecar.traffic.iter().map(|count| count.requests).sum();
-        let failures: u64 = sidecar.traffic.iter().map(|count| count.failures).sum();
+        let sum = |count: fn(&VersionTraffic) -> u64| {
+            sidecar.traffic.iter().map(count).sum::<u64>().to_string()
+        };
         row.extend([
             sidecar.release.clone(),
             sidecar.address.clone(),
-            requests.to_string(),
-            failures.to_string(),
+            sum(|count| count.requests),
+            sum(|count| count.failures),
+            sum(|count| count.in_flight),
+            sum(|count| count.dropped),
         ]);
     }
     row
@@ -109,7 +202,11 @@ fn refusals(status: &ListSidecarsResponse) -> Vec<String> {
 
 fn value(status: &ListSidecarsResponse) -> Value {
     let sidecars: Vec<Value> = status.sidecars.iter().map(sidecar).collect();
-    json!({"revision": status.revision, "sidecars": sidecars})
+    json!({
+        "revision": status.revision,
+        "knownSince": rows::rfc3339(status.known_since.as_ref()),
+        "sidecars": sidecars,
+    })
 }
 
 fn sidecar(sidecar: &Sidecar) -> Value {
@@ -135,6 +232,8 @@ fn sidecar(sidecar: &Sidecar) -> Value {
                 "version": count.version,
                 "requests": count.requests,
                 "failures": count.failures,
+                "inFlight": count.in_flight,
+                "dropped": count.dropped,
             })
         })
         .collect();
@@ -145,6 +244,9 @@ fn sidecar(sidecar: &Sidecar) -> Value {
         "release": sidecar.release,
         "address": sidecar.address,
         "connected": sidecar.connected,
+        "state": State::of(sidecar).word(),
+        "stale": sidecar.stale,
+        "behindSeconds": sidecar.behind_for.as_ref().map(|behind| behind.seconds),
         "since": rows::rfc3339(sidecar.since.as_ref()),
         "reports": sidecar.reports,
         "acceptedRevision": sidecar.accepted_revision,
@@ -152,4 +254,65 @@ fn sidecar(sidecar: &Sidecar) -> Value {
         "rejections": rejections,
         "traffic": traffic,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Duration, Timestamp as At};
+    use segue_proto::admin::v1::RejectedResource;
+
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn sidecar(behind_seconds: Option<i64>, stale: bool) -> Sidecar {
+        Sidecar {
+            connected: true,
+            reports: true,
+            since: Some(At { seconds: NOW - 300, nanos: 0 }),
+            activated_revision: 7,
+            behind_for: behind_seconds.map(|seconds| Duration { seconds, nanos: 0 }),
+            stale,
+            ..Sidecar::default()
+        }
+    }
+
+    fn all() -> Vec<Sidecar> {
+        let rejecting =
+            Sidecar { rejections: vec![RejectedResource::default()], ..sidecar(Some(200), true) };
+        let gone = Sidecar { connected: false, ..sidecar(None, false) };
+        let behind = Sidecar { activated_revision: 6, ..sidecar(Some(3), false) };
+        vec![sidecar(None, false), behind, sidecar(Some(121), true), rejecting, gone]
+    }
+
+    #[test]
+    fn states_are_told_with_their_age() {
+        let now = Timestamp::from_second(NOW).unwrap();
+        let states: Vec<String> =
+            all().iter().map(|sidecar| State::of(sidecar).told(sidecar, now)).collect();
+        assert_eq!(states, ["ok", "behind 3s", "stale 2m", "rejecting", "gone 5m"]);
+    }
+
+    #[test]
+    fn the_summary_counts_what_needs_a_look() {
+        let envoy = Sidecar { reports: false, ..sidecar(None, false) };
+        let mut status = ListSidecarsResponse { revision: 7, ..ListSidecarsResponse::default() };
+        assert_eq!(summary(&status), "revision 7: no sidecar is connected");
+        status.sidecars = all();
+        status.sidecars.push(envoy);
+        let expected = "revision 7: active on 3 of 4 sidecars, 1 stale, 1 rejecting, 1 gone, \
+                        1 other xDS clients";
+        assert_eq!(summary(&status), expected);
+    }
+
+    #[test]
+    fn a_young_control_plane_says_what_it_cannot_know() {
+        let now = Timestamp::from_second(NOW).unwrap();
+        let of = |age: i64| ListSidecarsResponse {
+            known_since: Some(At { seconds: NOW - age, nanos: 0 }),
+            ..ListSidecarsResponse::default()
+        };
+        assert!(young(&of(12), now).unwrap().contains("started 12s ago"));
+        assert_eq!(young(&of(60), now), None);
+    }
 }
