@@ -1,66 +1,110 @@
 //! A batch on top of what the store has: read, merged and checked in one go, so that one answer
 //! tells every fault, those of single fields and those between resources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 
 use super::check::check_all;
+use super::declaration::Declaration;
 use super::fault::{Fault, Faults};
 use super::key::{ResourceKey, key};
-use super::mesh::MeshConfig;
 use super::parse::Draft;
-use super::source::{Parsed, SourceMap, SourceText};
+use super::source::{Parsed, SourceText};
+
+/// What a batch is put on top of.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// The usual case.
+    Checked(Declaration),
+    /// Resources of a store that do not pass the checks of this release. A batch may mend them.
+    Unchecked(Vec<Resource>),
+}
 
 /// A batch without faults.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Admitted {
     /// The resources of the batch, in the order given, files first.
     pub batch: Vec<Resource>,
     /// The whole configuration with the batch.
-    pub mesh: MeshConfig,
+    pub next: Declaration,
 }
 
-/// Reads a batch and checks it on top of `base`, the resources of the store, whose namesakes it
-/// replaces. `revision` is the one that the batch would get.
-pub fn admit(
-    revision: Revision,
-    base: &[Resource],
-    files: &[SourceText],
-    typed: &[Resource],
-) -> Result<Admitted, Faults> {
-    let mut draft = Draft::read(files);
-    for resource in typed {
-        draft.add_typed(resource);
+impl Base {
+    /// See [`Declaration::admit`]. On top of what is not checked, everything is read.
+    pub fn admit(
+        &self,
+        revision: Revision,
+        files: &[SourceText],
+        typed: &[Resource],
+        deletes: &[ResourceKey],
+    ) -> Result<Admitted, Faults> {
+        let mut draft = Draft::read(files);
+        for resource in typed {
+            draft.add_typed(resource);
+        }
+        let batch: Vec<Resource> =
+            draft.parsed.iter().map(|parsed| parsed.resource.clone()).collect();
+        let kept = match self {
+            Self::Checked(declaration) => {
+                let next = draft
+                    .is_good()
+                    .then(|| declaration.next(revision, &draft.parsed, deletes))
+                    .flatten();
+                if let Some(next) = next {
+                    return Ok(Admitted { batch, next });
+                }
+                let gone: BTreeSet<ResourceKey> =
+                    batch.iter().map(key).chain(deletes.iter().cloned()).collect();
+                let kept = declaration.resources().filter(|(key, _)| !gone.contains(*key));
+                kept.map(|(_, parsed)| Arc::clone(parsed)).collect()
+            }
+            Self::Unchecked(resources) => {
+                let gone: BTreeSet<ResourceKey> =
+                    batch.iter().map(key).chain(deletes.iter().cloned()).collect();
+                let read = draft.parsed.len();
+                for resource in resources.iter().filter(|resource| !gone.contains(&key(resource))) {
+                    draft.add_typed(resource);
+                }
+                let next = draft
+                    .is_good()
+                    .then(|| Declaration::default().next(revision, &draft.parsed, &[]))
+                    .flatten();
+                if let Some(next) = next {
+                    return Ok(Admitted { batch, next });
+                }
+                draft.parsed.split_off(read)
+            }
+        };
+        Err(all_faults(draft, kept, files))
     }
-    let batch: Vec<Resource> = draft.parsed.iter().map(|parsed| parsed.resource.clone()).collect();
+}
 
-    let mut kept: BTreeMap<ResourceKey, &Resource> =
-        base.iter().map(|resource| (key(resource), resource)).collect();
-    for resource in &batch {
-        kept.remove(&key(resource));
-    }
-    let mut all = draft.parsed;
-    all.extend(
-        kept.into_values()
-            .map(|resource| Parsed { resource: resource.clone(), source: SourceMap::default() }),
-    );
-
-    // A resource that could not be read at all would be missed by all that refer to it.
-    if draft.lost {
-        Faults::unless_none(draft.faults)?;
-        return Ok(Admitted { batch, mesh: MeshConfig::default() });
-    }
-    let (mesh, between) = check_all(revision, &all);
+/// All that is wrong with a batch on top of the resources that stay.
+fn all_faults(draft: Draft, kept: Vec<Arc<Parsed>>, files: &[SourceText]) -> Faults {
     let mut faults = draft.faults;
-    let news: Vec<Fault> =
-        between.into_iter().filter(|fault| !is_consequence(fault, &faults)).collect();
-    faults.extend(news);
-    sort_by_file(&mut faults, files);
-    Faults::unless_none(faults).map(|()| Admitted { batch, mesh })
+    // A resource that could not be read at all would be missed by all that refer to it.
+    if !draft.lost {
+        let mut all = draft.parsed;
+        all.extend(kept);
+        let (_, between) = check_all(Revision::NONE, &all);
+        let news: Vec<Fault> =
+            between.into_iter().filter(|fault| !is_consequence(fault, &faults)).collect();
+        faults.extend(news);
+        sort_by_file(&mut faults, files);
+    }
+    match Faults::unless_none(faults) {
+        Err(faults) => faults,
+        // Both checks keep the same rules, so this does not happen; what was refused stays so.
+        Ok(()) => Faults(vec![Fault {
+            message: "the batch contradicts what is declared, and no rule says how".to_owned(),
+            hint: "apply its resources one by one, and report this as a bug of Segue".to_owned(),
+            ..Fault::default()
+        }]),
+    }
 }
-
 /// Whether a fault comes from a field that was told of already, in it or around it: what could not
 /// be read is absent for those who check. So is the name of a resource that has none.
 fn is_consequence(fault: &Fault, told: &[Fault]) -> bool {

@@ -45,10 +45,15 @@ impl Faults {
         if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
     }
 
+    /// Whether one more would be told.
+    pub(crate) fn are_read(faults: &[Fault]) -> bool {
+        // One more than is told, so that the rest is known to exist.
+        faults.len() <= MAX_FAULTS
+    }
+
     /// Adds a fault, as long as anyone would read it.
     pub(crate) fn collect(faults: &mut Vec<Fault>, fault: impl FnOnce() -> Fault) {
-        // One more than is told, so that the rest is known to exist.
-        if faults.len() <= MAX_FAULTS {
+        if Self::are_read(faults) {
             faults.push(fault());
         }
     }

@@ -1,8 +1,11 @@
 //! What the checks of all kinds share: the resource in hand, the services that exist, and claims
 //! that only one may have.
 
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use segue_proto::config::v1::resource::Resource as Body;
 use segue_proto::config::v1::{ServiceSpec, TargetReference, Version, lifecycle::Stage};
 use segue_shared::ids::{ServiceName, VersionLabel};
@@ -74,9 +77,13 @@ impl<'a> Scope<'a> {
         if services.exists(&service) {
             return Some(service);
         }
-        let names: Vec<String> = services.by_name.keys().map(ToString::to_string).collect();
-        let known = names.iter().map(String::as_str);
-        let hint = suggest(&service.to_string(), known, "services");
+        // Looking for what was meant takes a look at every name: only as long as anyone reads it.
+        let hint = if Faults::are_read(self.faults) {
+            let known = services.names().iter().map(String::as_str);
+            suggest(&service.to_string(), known, "services")
+        } else {
+            String::new()
+        };
         self.fault(&format!("{path}.name"), format!("there is no Service {service}"), hint);
         None
     }
@@ -89,7 +96,7 @@ impl<'a> Scope<'a> {
         label: &str,
         path: &str,
     ) -> Option<VersionLabel> {
-        let spec = services.by_name.get(service)?;
+        let spec = services.spec(service)?;
         let label = if label.is_empty() { default_version(spec) } else { label };
         // A service without versions has been told so.
         if label.is_empty() {
@@ -119,33 +126,56 @@ pub(super) fn is_retired(version: &Version) -> bool {
     version.lifecycle.as_ref().is_some_and(|life| life.stage() == Stage::Retired)
 }
 
-/// The services that exist.
+/// The services that exist. Remembers who was looked for: whatever a check asks for, its answer
+/// depends on.
 pub(super) struct Services<'a> {
-    by_name: BTreeMap<ServiceName, &'a ServiceSpec>,
+    resources: &'a OrdMap<ResourceKey, Arc<Parsed>>,
+    asked: RefCell<BTreeSet<ServiceName>>,
+    /// Listed at the first need: only faults tell them.
+    names: OnceCell<Vec<String>>,
 }
 
 impl<'a> Services<'a> {
-    pub fn new(by_key: &BTreeMap<ResourceKey, &'a Parsed>) -> Self {
-        let by_name = by_key
-            .iter()
-            .filter(|(key, _)| key.kind == Kind::Service)
-            .filter_map(|(key, parsed)| match &parsed.resource.resource {
-                Some(Body::Service(it)) => {
-                    let name = ServiceName::new(key.namespace.clone(), key.name.clone());
-                    Some((name, it.spec.as_ref()?))
-                }
-                _ => None,
-            })
-            .collect();
-        Self { by_name }
+    pub fn new(resources: &'a OrdMap<ResourceKey, Arc<Parsed>>) -> Self {
+        Self { resources, asked: RefCell::default(), names: OnceCell::new() }
     }
 
     pub fn exists(&self, service: &ServiceName) -> bool {
-        self.by_name.contains_key(service)
+        self.spec(service).is_some()
     }
 
     pub fn spec(&self, service: &ServiceName) -> Option<&'a ServiceSpec> {
-        self.by_name.get(service).copied()
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(service) {
+            asked.insert(service.clone());
+        }
+        let ServiceName { namespace, name } = service;
+        let key = ResourceKey::new(Kind::Service, namespace.clone(), name.clone());
+        spec_of(self.resources.get(&key)?)
+    }
+
+    /// Who was looked for since the last call, in order.
+    pub fn take_asked(&self) -> Vec<ServiceName> {
+        self.asked.take().into_iter().collect()
+    }
+
+    /// All of them, in order.
+    fn names(&self) -> &[String] {
+        self.names.get_or_init(|| {
+            self.resources
+                .iter()
+                .take_while(|(key, _)| key.kind == Kind::Service)
+                .filter(|(_, parsed)| spec_of(parsed).is_some())
+                .map(|(key, _)| format!("{}/{}", key.namespace, key.name))
+                .collect()
+        })
+    }
+}
+
+fn spec_of(parsed: &Parsed) -> Option<&ServiceSpec> {
+    match &parsed.resource.resource {
+        Some(Body::Service(it)) => it.spec.as_ref(),
+        _ => None,
     }
 }
 

@@ -3,12 +3,12 @@
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 
-use super::super::{admit, parse, parse_typed};
+use super::super::{Declaration, parse, parse_typed};
 use super::text;
 
 /// Faults of a text, one a line.
 fn faults(content: &str) -> String {
-    match admit(Revision(1), &[], &[text("a.yaml", content)], &[]) {
+    match Declaration::default().admit(Revision(1), &[text("a.yaml", content)], &[], &[]) {
         Ok(admitted) => format!("no faults in {:?}", admitted.batch),
         Err(faults) => faults.to_string(),
     }
@@ -120,13 +120,14 @@ fn each_wrong_resource_is_told_what_would_be_right() {
 
 #[test]
 fn a_batch_stands_on_what_the_store_has() {
-    let base: Vec<_> = super::parsed(super::CHAT).into_iter().map(|it| it.resource).collect();
-    let admit = |content| admit(Revision(2), &base, &[text("a.yaml", content)], &[]);
+    let base = super::parsed(super::CHAT).into_iter().map(|it| it.resource);
+    let base = Declaration::read(Revision(1), base).unwrap();
+    let admit = |content| base.admit(Revision(2), &[text("a.yaml", content)], &[], &[]);
 
     // It names what the store has, and replaces its namesake.
     let policy = "kind: TrafficPolicy\nmetadata: {name: chat}\nspec: {targetRef: {name: chat}}";
     let admitted = admit(policy).unwrap();
-    assert_eq!((admitted.batch.len(), admitted.mesh.traffic.len()), (1, 1));
+    assert_eq!((admitted.batch.len(), admitted.next.mesh().traffic.len()), (1, 1));
     let fewer = "kind: Service\nmetadata: {name: chat}\nspec: {versions: [{name: v1}]}";
     assert_eq!(
         admit(fewer).unwrap_err().to_string(),

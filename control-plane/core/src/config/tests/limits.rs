@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use segue_shared::ids::Revision;
 
-use super::super::{admit, parse, to_yaml};
+use super::super::{Declaration, parse, to_yaml};
 use super::{CHAT, text};
 
 fn told(content: &str) -> String {
@@ -126,7 +126,8 @@ proptest! {
 
 /// Reads and checks; what passes comes back as it was printed.
 fn read(content: &str) {
-    if let Ok(admitted) = admit(Revision(1), &[], &[text("a.yaml", content)], &[]) {
+    let read = Declaration::default().admit(Revision(1), &[text("a.yaml", content)], &[], &[]);
+    if let Ok(admitted) = read {
         for resource in &admitted.batch {
             let again = parse(&[text("b.yaml", &to_yaml(resource))]).map(|mut all| all.remove(0));
             assert_eq!(again.map(|it| it.resource).as_ref(), Ok(resource));

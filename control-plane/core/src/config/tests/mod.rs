@@ -1,5 +1,6 @@
 //! What people write, and what they are told.
 
+mod declaration;
 mod faults;
 mod limits;
 mod mesh;

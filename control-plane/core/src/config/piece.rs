@@ -1,0 +1,67 @@
+//! What one resource adds to the mesh, so that a change replaces pieces instead of everything.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use segue_shared::ids::ServiceName;
+
+use super::key::Kind;
+use super::mesh::{MeshConfig, Route, Service, SessionKey, TrafficPolicy};
+
+/// A piece, and the service that it is about.
+pub(super) enum Piece {
+    Service(ServiceName, Arc<Service>),
+    Route(ServiceName, Arc<Route>),
+    Traffic(ServiceName, Arc<TrafficPolicy>),
+    SessionKeys(ServiceName, Arc<[SessionKey]>),
+}
+
+impl Piece {
+    pub fn service(service: Service) -> Self {
+        Self::Service(service.name.clone(), Arc::new(service))
+    }
+
+    pub fn route((target, route): (ServiceName, Route)) -> Self {
+        Self::Route(target, Arc::new(route))
+    }
+
+    pub fn traffic((target, policy): (ServiceName, TrafficPolicy)) -> Self {
+        Self::Traffic(target, Arc::new(policy))
+    }
+
+    pub fn session_keys((target, keys): (ServiceName, Vec<SessionKey>)) -> Self {
+        Self::SessionKeys(target, keys.into())
+    }
+
+    /// Puts the piece in its place. One that says what is there already leaves what is there, so
+    /// that a comparison finds nothing to look at.
+    pub fn put(self, mesh: &mut MeshConfig) {
+        match self {
+            Self::Service(name, piece) => replace(&mut mesh.services, name, piece),
+            Self::Route(target, piece) => replace(&mut mesh.routes, target, piece),
+            Self::Traffic(target, piece) => replace(&mut mesh.traffic, target, piece),
+            Self::SessionKeys(target, piece) => replace(&mut mesh.session_keys, target, piece),
+        }
+    }
+}
+
+/// Takes away what a resource of this kind added about the service.
+pub(super) fn clear(mesh: &mut MeshConfig, kind: Kind, service: &ServiceName) {
+    match kind {
+        Kind::Service => drop(mesh.services.remove(service)),
+        Kind::Route => drop(mesh.routes.remove(service)),
+        Kind::TrafficPolicy => drop(mesh.traffic.remove(service)),
+        Kind::ContextPolicy => drop(mesh.session_keys.remove(service)),
+        Kind::AccessPolicy | Kind::Rollout => {}
+    }
+}
+
+fn replace<V: ?Sized + PartialEq>(
+    map: &mut OrdMap<ServiceName, Arc<V>>,
+    name: ServiceName,
+    piece: Arc<V>,
+) {
+    if map.get(&name) != Some(&piece) {
+        map.insert(name, piece);
+    }
+}
