@@ -73,15 +73,16 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let metrics = Metrics::new();
     let cache = SnapshotCache::new();
     let declared = Declared::new(Arc::clone(&store));
+    let most_resources = usize::try_from(settings.max_resources).unwrap_or(usize::MAX);
     let pages = Pages {
-        store: Arc::clone(&store),
+        store,
         fleet: fleet.clone(),
         declared: declared.watch(),
         metrics: metrics.clone(),
         drain: drain.clone(),
     };
     let api = Admin {
-        ledger: Arc::new(Ledger::new(store, metrics)),
+        ledger: Arc::new(Ledger::new(declared.clone(), most_resources, metrics)),
         fleet: fleet.clone(),
         drain: drain.clone(),
     };

@@ -1,25 +1,36 @@
-//! What is declared: the newest configuration of the store, checked and typed.
+//! What is declared: the newest configuration of the store, checked and typed. Each commit costs
+//! what it changes.
 //!
 //! The store may hold what a newer release's rules refuse. Then the last good configuration of
 //! this process is served on; where there is none, nothing is streamed at all and sidecars keep
 //! what they run on, until a change mends it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use segue_control_plane_core::config::{self, MeshConfig};
+use imbl::ordmap::DiffItem;
+use segue_control_plane_core::config::{Base, Declaration, Faults, MeshConfig, ResourceKey};
 use segue_shared::backoff::Backoff;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
 
-use crate::admin::parsed;
-use crate::store::{Store, StoreError, StoredConfiguration};
+use crate::store::{Store, StoreError, StoredConfiguration, StoredResource};
 
-/// Follows the store.
+/// Follows the store; clones share what is known.
+#[derive(Clone)]
 pub struct Declared {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     store: Arc<dyn Store>,
+    /// One follows at a time; the others find what it found.
+    known: tokio::sync::Mutex<Known>,
+    /// What the next revision would be if a commit that is on its way succeeds.
+    expected: Mutex<Option<Declaration>>,
     state: watch::Sender<State>,
 }
 
@@ -32,41 +43,66 @@ pub struct State {
     pub fault: Option<String>,
 }
 
+/// The newest revision of the store, and what a change is checked on top of.
+pub struct Current {
+    pub stored: StoredConfiguration,
+    pub base: Base,
+}
+
+/// Why the store cannot be followed.
 #[derive(Debug, Error)]
-enum Unusable {
-    #[error("revision {0} of the store does not pass the checks of this release:\n{1}")]
-    Faults(Revision, config::Faults),
+pub enum FollowError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the check of the configuration broke off: {0}")]
+    Interrupted(#[from] JoinError),
+}
+
+/// How far the store was followed.
+#[derive(Default)]
+struct Known {
+    /// The newest revision that was looked at; `None` before the first.
+    seen: Option<Revision>,
+    /// Whether it is not `good`.
+    faulty: bool,
+    /// The newest good configuration, as stored and as checked.
+    good: (StoredConfiguration, Declaration),
 }
 
 impl Declared {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, state: watch::Sender::default() }
+        let inner = Inner {
+            store,
+            known: tokio::sync::Mutex::default(),
+            expected: Mutex::default(),
+            state: watch::Sender::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     pub fn watch(&self) -> watch::Receiver<State> {
-        self.state.subscribe()
+        self.inner.state.subscribe()
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
     }
 
     /// Runs until the drain signal.
     pub async fn run(self, drain: DrainSignal) {
-        let mut newest = self.store.watch();
+        let mut newest = self.inner.store.watch();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         loop {
             newest.mark_unchanged();
-            let again = match self.read().await {
-                Ok(config) => {
+            let again = match self.catch_up().await {
+                Ok(_) => {
                     backoff.reset();
-                    self.state.send_replace(State { config: Some(Arc::new(config)), fault: None });
                     None
                 }
                 Err(error) => {
                     tracing::error!("{error}");
-                    let pause = backoff.next_pause(0.5);
-                    self.state.send_modify(|state| state.fault = Some(error.to_string()));
-                    // What is stored stays wrong until the next commit; a disk may recover.
-                    matches!(error, Unusable::Store(_)).then_some(pause)
+                    self.inner.state.send_modify(|state| state.fault = Some(error.to_string()));
+                    Some(backoff.next_pause(0.5))
                 }
             };
             let pause = async {
@@ -83,10 +119,87 @@ impl Declared {
         }
     }
 
-    async fn read(&self) -> Result<MeshConfig, Unusable> {
-        let StoredConfiguration { revision, resources } = self.store.load().await?;
-        parsed(resources.values().map(AsRef::as_ref))
-            .and_then(|parsed| config::check(revision, &parsed))
-            .map_err(|faults| Unusable::Faults(revision, faults))
+    /// Looks at the newest revision, checks what differs from the last good one, and tells those
+    /// who watch.
+    pub async fn catch_up(&self) -> Result<Current, FollowError> {
+        let mut known = self.inner.known.lock().await;
+        let stored = self.inner.store.load().await?;
+        if known.seen != Some(stored.revision) {
+            let checked = self.checked(&known.good, stored.clone()).await?;
+            known.seen = Some(stored.revision);
+            known.faulty = checked.is_err();
+            match checked {
+                Ok(declaration) => {
+                    let config = Some(Arc::clone(declaration.mesh()));
+                    known.good = (stored.clone(), declaration);
+                    self.inner.state.send_replace(State { config, fault: None });
+                }
+                // What is stored stays wrong until the next commit.
+                Err(faults) => {
+                    let revision = stored.revision;
+                    let fault = format!(
+                        "revision {revision} of the store does not pass the checks of this \
+                         release:\n{faults}"
+                    );
+                    tracing::error!("{fault}");
+                    self.inner.state.send_modify(|state| state.fault = Some(fault));
+                }
+            }
+        }
+        let base = if known.faulty {
+            Base::Unchecked(stored.resources.values().map(|it| it.resource.clone()).collect())
+        } else {
+            Base::Checked(known.good.1.clone())
+        };
+        Ok(Current { stored, base })
     }
+
+    /// Says what a commit that is about to be made would lead to, so that it need not be checked
+    /// again when it is there.
+    pub fn expect(&self, next: Declaration) {
+        *self.inner.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    }
+
+    /// The declaration of `stored`, or all that is wrong with it.
+    async fn checked(
+        &self,
+        (before, base): &(StoredConfiguration, Declaration),
+        stored: StoredConfiguration,
+    ) -> Result<Result<Declaration, Faults>, JoinError> {
+        let expected = self.inner.expected.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (before, base) = (before.clone(), base.clone());
+        spawn_blocking(move || {
+            let (upserts, deletes) = difference(&before, &stored);
+            // Another one's commit may have come first.
+            if let Some(expected) = expected
+                && expected.revision() == stored.revision
+                && expected.differences(&base) == upserts.len() + deletes.len()
+                && upserts.iter().all(|it| expected.get(&it.key) == Some(&it.resource))
+                && deletes.iter().all(|key| expected.get(key).is_none())
+            {
+                return Ok(expected);
+            }
+            let upserts: Vec<_> = upserts.iter().map(|stored| stored.resource.clone()).collect();
+            base.admit(stored.revision, &[], &upserts, &deletes).map(|admitted| admitted.next)
+        })
+        .await
+    }
+}
+
+/// What leads from one configuration to another: what is created or replaced, and what is removed,
+/// each in the order of keys.
+pub fn difference(
+    before: &StoredConfiguration,
+    after: &StoredConfiguration,
+) -> (Vec<Arc<StoredResource>>, Vec<ResourceKey>) {
+    let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
+    for item in before.resources.diff(&after.resources) {
+        match item {
+            DiffItem::Add(_, stored) | DiffItem::Update { new: (_, stored), .. } => {
+                upserts.push(Arc::clone(stored));
+            }
+            DiffItem::Remove(key, _) => deletes.push(key.clone()),
+        }
+    }
+    (upserts, deletes)
 }

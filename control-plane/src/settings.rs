@@ -77,6 +77,16 @@ pub struct Settings {
     )]
     pub report_interval_seconds: u32,
 
+    /// Resources that the configuration may hold; an apply that would make it larger is refused.
+    #[arg(
+        long,
+        env = "SEGUE_MAX_RESOURCES",
+        value_name = "RESOURCES",
+        default_value = "50000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_resources: u32,
+
     /// Time for open requests and streams to end after SIGTERM, in seconds.
     #[arg(
         long,
@@ -110,6 +120,7 @@ impl Settings {
             retention: 1000,
             stale_after_seconds: 15,
             report_interval_seconds: 1,
+            max_resources: 50_000,
             drain_seconds: 5,
             log_level: "info".to_owned(),
             log_json: false,

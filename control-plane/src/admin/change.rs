@@ -1,29 +1,35 @@
-//! A change to the configuration: draft, check of the whole, commit. One at a time.
+//! A change to the configuration: read, check of what it touches, commit. One at a time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use segue_control_plane_core::config::{self, Fault, Faults, Parsed, ResourceKey};
+use segue_control_plane_core::config::{
+    self, Admitted, Base, Fault, Faults, ResourceKey, SourceText,
+};
 use segue_control_plane_core::diff::{ChangeKind, ResourceChange, diff};
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 use thiserror::Error;
 use tokio::sync::Mutex;
+use tokio::task::{JoinError, spawn_blocking};
 
+use crate::declared::{Current, Declared, FollowError, difference};
 use crate::metrics::Metrics;
-use crate::store::{Commit, Store, StoreError, StoredResource};
+use crate::store::{Commit, Store, StoreError, StoredConfiguration};
 
-/// Times that a change whose base moved away is drafted anew, where the caller named no base.
-const ATTEMPTS: usize = 3;
-/// Resources of a whole configuration: every check reads them all.
-const MOST_RESOURCES: usize = 20_000;
+/// Times that a change whose base moved away is checked anew, where the caller named no base.
+/// Several control planes on one store take turns this way.
+const ATTEMPTS: usize = 8;
 
 /// The one way to change the store.
 pub struct Ledger {
-    store: Arc<dyn Store>,
+    declared: Declared,
+    /// Most resources of a whole configuration.
+    most_resources: usize,
     /// Checks are made against what the commit is put on top of.
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
+    /// Dry runs wait for each other only.
+    dry_turn: Arc<Mutex<()>>,
     metrics: Metrics,
 }
 
@@ -31,7 +37,7 @@ pub struct Ledger {
 #[derive(Clone)]
 pub enum Edit {
     /// These are created or replaced.
-    Put(Vec<Parsed>),
+    Put { files: Vec<SourceText>, typed: Vec<Resource> },
     /// These are removed.
     Remove {
         keys: Vec<ResourceKey>,
@@ -60,6 +66,8 @@ pub struct Outcome {
     pub revision: Revision,
     /// In the order of keys.
     pub changes: Vec<ResourceChange>,
+    /// What the change says that nothing acts on yet.
+    pub warnings: Vec<String>,
 }
 
 /// A change that does not happen.
@@ -67,177 +75,176 @@ pub struct Outcome {
 pub enum ChangeError {
     #[error(transparent)]
     Faults(#[from] Faults),
+    #[error("the batch holds no resource: apply files with at least one document")]
+    Empty,
     #[error("not found: {}", list(.0))]
     NotFound(Vec<ResourceKey>),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the check broke off: {0}")]
+    Interrupted(#[from] JoinError),
+}
+
+impl From<FollowError> for ChangeError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Store(error) => Self::Store(error),
+            FollowError::Interrupted(error) => Self::Interrupted(error),
+        }
+    }
 }
 
 impl Ledger {
-    pub fn new(store: Arc<dyn Store>, metrics: Metrics) -> Self {
-        Self { store, turn: Mutex::new(()), metrics }
+    /// A configuration holds at most `most_resources`.
+    pub fn new(declared: Declared, most_resources: usize, metrics: Metrics) -> Self {
+        let (turn, dry_turn) = <(Arc<Mutex<()>>, Arc<Mutex<()>>)>::default();
+        Self { declared, most_resources, turn, dry_turn, metrics }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        self.declared.store()
     }
 
     /// Changes the configuration, or says all that stands against it.
     pub async fn change(&self, edit: Edit, terms: Terms) -> Result<Outcome, ChangeError> {
         let begun = Instant::now();
-        let result = self.attempt(&edit, &terms).await;
-        self.metrics.change_ended(begun.elapsed(), result.is_ok());
-        result
-    }
-
-    async fn attempt(&self, edit: &Edit, terms: &Terms) -> Result<Outcome, ChangeError> {
+        let edit = Arc::new(edit);
         let mut attempt = 1;
-        loop {
-            // A caller that went away may have left its commit running, so that even in turn the
-            // base can move: the store has the last word.
-            let result = {
-                let _turn = self.turn.lock().await;
-                self.change_in_turn(edit, terms).await
-            };
-            match result {
+        let result = loop {
+            match self.attempt(&edit, &terms).await {
+                // Another control plane was first, or a commit whose caller went away.
                 Err(ChangeError::Store(StoreError::Conflict { .. }))
                     if terms.expected.is_none() && attempt < ATTEMPTS =>
                 {
                     attempt += 1;
                 }
-                other => return other,
+                result => break result,
             }
-        }
+        };
+        self.metrics.change_ended(begun.elapsed(), result.is_ok());
+        result
     }
 
-    async fn change_in_turn(&self, edit: &Edit, terms: &Terms) -> Result<Outcome, ChangeError> {
-        let current = self.store.load().await?;
-        let base = current.revision;
+    async fn attempt(&self, edit: &Arc<Edit>, terms: &Terms) -> Result<Outcome, ChangeError> {
+        let turn = if terms.dry_run { &self.dry_turn } else { &self.turn };
+        let turn = Arc::clone(turn).lock_owned().await;
+        let current = self.declared.catch_up().await?;
+        let base = current.stored.revision;
         if let Some(expected) = terms.expected.filter(|expected| *expected != base) {
             return Err(StoreError::Conflict { expected, found: base }.into());
         }
-        let draft = self.draft(edit, base, current.listed()).await?;
-        check_size(&draft.whole)?;
-        config::check(base.next(), &draft.whole)?;
-        let changes = diff(&draft.before, &draft.after);
+        let then = match **edit {
+            Edit::Restore(to) => {
+                let to = to.unwrap_or(Revision(base.0.saturating_sub(1)));
+                Some(self.store().at(to).await?)
+            }
+            _ => None,
+        };
+        let (edit, most) = (Arc::clone(edit), self.most_resources);
+        // A check goes on where its caller goes away, and so does its turn: whoever comes and goes
+        // has one running, not many.
+        let (draft, _turn) =
+            spawn_blocking(move || (draft(&edit, then.as_ref(), &current, most), turn)).await?;
+        let Draft { admitted: Admitted { batch, next }, deletes, changes, warnings } = draft?;
         let idle = changes.iter().all(|change| change.kind == ChangeKind::Unchanged);
         if idle || terms.dry_run {
-            return Ok(Outcome { revision: base, changes });
+            return Ok(Outcome { revision: base, changes, warnings });
         }
-        let deletes = changes
-            .iter()
-            .filter(|change| change.kind == ChangeKind::Deleted)
-            .map(|change| change.key.clone())
-            .collect();
         let commit = Commit {
             expected: Some(base),
-            upserts: draft.after,
+            upserts: batch,
             deletes,
             author: terms.author.clone(),
             message: terms.message.clone(),
             at: SystemTime::now(),
         };
-        let revision = self.store.commit(commit).await?;
+        self.declared.expect(next);
+        let revision = self.store().commit(commit).await?;
         self.metrics.committed();
         tracing::info!(%revision, author = terms.author, reason = terms.message, "committed");
-        Ok(Outcome { revision, changes })
-    }
-
-    async fn draft(
-        &self,
-        edit: &Edit,
-        base: Revision,
-        current: Vec<StoredResource>,
-    ) -> Result<Draft, ChangeError> {
-        match edit {
-            Edit::Put(batch) => put(current, batch),
-            Edit::Remove { keys, ignore_missing } => remove(current, keys, *ignore_missing),
-            Edit::Restore(to) => {
-                let to = to.unwrap_or(Revision(base.0.saturating_sub(1)));
-                let then = self.store.at(to).await?.listed();
-                Ok(Draft {
-                    whole: parsed(then.iter())?,
-                    before: resources(current.iter()),
-                    after: resources(then.iter()),
-                })
-            }
-        }
+        Ok(Outcome { revision, changes, warnings })
     }
 }
 
 /// A configuration that may come to be.
 struct Draft {
-    /// All of it, to be checked.
-    whole: Vec<Parsed>,
-    /// What the change touches, as it is.
-    before: Vec<Resource>,
-    /// What the change touches, as it shall be.
-    after: Vec<Resource>,
+    admitted: Admitted,
+    deletes: Vec<ResourceKey>,
+    /// In the order of keys.
+    changes: Vec<ResourceChange>,
+    warnings: Vec<String>,
 }
 
-fn put(current: Vec<StoredResource>, batch: &[Parsed]) -> Result<Draft, ChangeError> {
-    let keys: BTreeSet<ResourceKey> =
-        batch.iter().map(|parsed| config::key(&parsed.resource)).collect();
-    let (touched, rest): (Vec<_>, Vec<_>) =
-        current.into_iter().partition(|stored| keys.contains(&stored.key));
-    let mut whole = parsed(rest.iter())?;
-    whole.extend_from_slice(batch);
-    Ok(Draft {
-        whole,
-        before: resources(touched.iter()),
-        after: batch.iter().map(|parsed| parsed.resource.clone()).collect(),
-    })
+/// Reads and checks an edit. `then` is the configuration to be restored, where one is.
+fn draft(
+    edit: &Edit,
+    then: Option<&StoredConfiguration>,
+    current: &Current,
+    most_resources: usize,
+) -> Result<Draft, ChangeError> {
+    let Current { stored, base } = current;
+    let next = stored.revision.next();
+    let (admitted, deletes) = match edit {
+        Edit::Put { files, typed } => {
+            let admitted = base.admit(next, files, typed, &[])?;
+            if admitted.batch.is_empty() {
+                return Err(ChangeError::Empty);
+            }
+            (admitted, Vec::new())
+        }
+        Edit::Remove { keys, ignore_missing } => {
+            let deletes = existing(stored, keys, *ignore_missing)?;
+            (base.admit(next, &[], &[], &deletes)?, deletes)
+        }
+        Edit::Restore(_) => {
+            let (upserts, deletes) = then.map(|then| difference(stored, then)).unwrap_or_default();
+            let upserts: Vec<Resource> = upserts.iter().map(|it| it.resource.clone()).collect();
+            (base.admit(next, &[], &upserts, &deletes)?, deletes)
+        }
+    };
+    check_size(base, admitted.next.len(), most_resources)?;
+    let touched = admitted.batch.iter().map(config::key).chain(deletes.iter().cloned());
+    let before: Vec<Resource> = touched
+        .filter_map(|key| stored.resources.get(&key).map(|stored| stored.resource.clone()))
+        .collect();
+    let changes = diff(&before, &admitted.batch);
+    let warnings = config::notices(&admitted.batch);
+    Ok(Draft { admitted, deletes, changes, warnings })
 }
 
-fn remove(
-    current: Vec<StoredResource>,
+/// Those of the keys that exist, each once.
+fn existing(
+    stored: &StoredConfiguration,
     keys: &[ResourceKey],
     ignore_missing: bool,
-) -> Result<Draft, ChangeError> {
-    let keys: BTreeSet<&ResourceKey> = keys.iter().collect();
-    let (touched, rest): (Vec<_>, Vec<_>) =
-        current.into_iter().partition(|stored| keys.contains(&stored.key));
-    let missing: Vec<ResourceKey> = keys
-        .into_iter()
-        .filter(|key| touched.iter().all(|stored| stored.key != **key))
-        .cloned()
-        .collect();
-    if !missing.is_empty() && !ignore_missing {
-        return Err(ChangeError::NotFound(missing));
+) -> Result<Vec<ResourceKey>, ChangeError> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    let (there, missing): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| stored.resources.contains_key(key));
+    if missing.is_empty() || ignore_missing {
+        Ok(there)
+    } else {
+        Err(ChangeError::NotFound(missing))
     }
-    let whole = parsed(rest.iter())?;
-    Ok(Draft { whole, before: resources(touched.iter()), after: Vec::new() })
 }
 
-fn resources<'a>(stored: impl Iterator<Item = &'a StoredResource>) -> Vec<Resource> {
-    stored.map(|stored| stored.resource.clone()).collect()
-}
-
-/// Resources of the store by today's rules, or all that is wrong with them.
-pub fn parsed<'a>(stored: impl Iterator<Item = &'a StoredResource>) -> Result<Vec<Parsed>, Faults> {
-    typed(stored.map(|stored| stored.resource.clone()))
-}
-
-/// Resources that came as messages, or all that is wrong with them.
-pub fn typed(resources: impl Iterator<Item = Resource>) -> Result<Vec<Parsed>, Faults> {
-    let mut parsed = Vec::new();
-    let mut faults = Vec::new();
-    for resource in resources {
-        match config::parse_typed(resource) {
-            Ok(good) => parsed.push(good),
-            Err(more) => faults.extend(more.0),
-        }
-    }
-    if faults.is_empty() { Ok(parsed) } else { Err(Faults(faults)) }
-}
-
-fn check_size(whole: &[Parsed]) -> Result<(), Faults> {
-    if whole.len() <= MOST_RESOURCES {
+/// Refuses what makes a configuration larger than it may be; whatever makes it smaller is welcome.
+fn check_size(base: &Base, next: usize, most: usize) -> Result<(), Faults> {
+    let present = match base {
+        Base::Checked(declaration) => declaration.len(),
+        Base::Unchecked(resources) => resources.len(),
+    };
+    if next <= most || next < present {
         return Ok(());
     }
     Err(Faults(vec![Fault {
-        message: format!("the configuration would hold {} resources", whole.len()),
-        hint: format!("at most {MOST_RESOURCES}: delete what is not used any more"),
+        message: format!("the configuration would hold {next} resources"),
+        hint: format!(
+            "at most {most}: delete what is not used any more, or raise --max-resources of the \
+             control plane"
+        ),
         ..Fault::default()
     }]))
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use prost::Message as _;
-use segue_control_plane_core::config::{self, Faults, Parsed, SourceText};
+use segue_control_plane_core::config::SourceText;
 use segue_proto::admin::v1 as api;
 use segue_proto::admin::v1::config_service_server::ConfigService;
-use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use tonic::{Request, Response, Status};
 
-use super::change::{Edit, Ledger, Outcome, Terms, typed};
+use super::change::{Edit, Ledger, Outcome, Terms};
 use super::in_flight::InFlight;
 use super::watch::{Filter, watch};
 use super::{answer, change};
@@ -45,19 +44,9 @@ impl ConfigService for Configuration {
         let (metadata, _, request) = request.into_parts();
         let terms =
             terms(request.expected_revision, request.dry_run, request.message, request.author)?;
-        let files = files(request.files);
-        let batch = match batch(&files, &request.resources) {
-            Ok(batch) => batch,
-            Err(unread) => {
-                let faults = self.all_faults(unread, &files, &request.resources).await;
-                return Err(answer::fault_status(&faults, &metadata));
-            }
-        };
-        if batch.is_empty() {
-            return Err(Status::invalid_argument("the batch holds no resource"));
-        }
-        let warnings = config::notices(batch.iter().map(|parsed| &parsed.resource));
-        let outcome = self.change(Edit::Put(batch), terms, &metadata).await?;
+        let edit = Edit::Put { files: files(request.files), typed: request.resources };
+        let outcome = self.change(edit, terms, &metadata).await?;
+        let warnings = outcome.warnings.clone();
         let (revision, changes) = told(outcome);
         Ok(Response::new(api::ApplyResponse { revision, changes, warnings }))
     }
@@ -179,39 +168,10 @@ impl Configuration {
         let result = self.ledger.change(edit, terms).await;
         result.map_err(|error| answer::status(error, metadata))
     }
-
-    /// What could not be read, and what else is wrong with the batch on top of the store: whoever
-    /// mends a file shall not have to come back for the rest.
-    async fn all_faults(
-        &self,
-        unread: Faults,
-        files: &[SourceText],
-        resources: &[Resource],
-    ) -> Faults {
-        let Ok(stored) = self.ledger.store().load().await else { return unread };
-        let base = stored.revision;
-        let stored: Vec<Resource> =
-            stored.resources.values().map(|stored| stored.resource.clone()).collect();
-        match config::admit(base.next(), &stored, files, resources) {
-            Err(all) => all,
-            Ok(_) => unread,
-        }
-    }
 }
 
 fn files(files: Vec<api::SourceFile>) -> Vec<SourceText> {
     files.into_iter().map(|file| SourceText { name: file.name, content: file.content }).collect()
-}
-
-/// Files and parsed resources, or what of them cannot be read.
-fn batch(files: &[SourceText], resources: &[Resource]) -> Result<Vec<Parsed>, Faults> {
-    match (config::parse(files), typed(resources.iter().cloned())) {
-        (Ok(mut written), Ok(typed)) => {
-            written.extend(typed);
-            Ok(written)
-        }
-        (Err(faults), _) | (_, Err(faults)) => Err(faults),
-    }
 }
 
 fn terms(

@@ -9,5 +9,5 @@ mod status_service;
 mod wait;
 mod watch;
 
-pub use change::{Ledger, parsed};
+pub use change::Ledger;
 pub use server::{Admin, AdminError};

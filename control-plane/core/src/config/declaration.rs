@@ -79,6 +79,12 @@ impl Declaration {
         self.resources.get(key).map(|parsed| &parsed.resource)
     }
 
+    /// Number of resources that differ from those of `other`. Costs what differs where one came
+    /// from the other.
+    pub fn differences(&self, other: &Self) -> usize {
+        self.resources.diff(&other.resources).count()
+    }
+
     /// The resources in the order of their keys.
     pub(super) fn resources(&self) -> impl Iterator<Item = (&ResourceKey, &Arc<Parsed>)> {
         self.resources.iter()
