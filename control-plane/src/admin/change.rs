@@ -1,7 +1,7 @@
 //! A change to the configuration: read, check of what it touches, commit. One at a time.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use segue_control_plane_core::config::{
     self, Admitted, Base, Fault, Faults, ResourceKey, SourceText,
@@ -20,6 +20,8 @@ use crate::store::{Commit, Store, StoreError, StoredConfiguration};
 /// Times that a change whose base moved away is checked anew, where the caller named no base.
 /// Several control planes on one store take turns this way.
 const ATTEMPTS: usize = 8;
+/// Time until this process hears of a commit that another one made.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// The one way to change the store.
 pub struct Ledger {
@@ -113,10 +115,14 @@ impl Ledger {
         let result = loop {
             match self.attempt(&edit, &terms).await {
                 // Another control plane was first, or a commit whose caller went away.
-                Err(ChangeError::Store(StoreError::Conflict { .. }))
+                Err(ChangeError::Store(StoreError::Conflict { found, .. }))
                     if terms.expected.is_none() && attempt < ATTEMPTS =>
                 {
                     attempt += 1;
+                    let mut newest = self.store().watch();
+                    let heard = newest.wait_for(|newest| *newest >= found);
+                    // Word that does not come is a matter for the next attempt.
+                    let _late = tokio::time::timeout(CATCH_UP, heard).await;
                 }
                 result => break result,
             }

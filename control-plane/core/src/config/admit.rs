@@ -32,6 +32,31 @@ pub struct Admitted {
     pub next: Declaration,
 }
 
+impl Declaration {
+    /// Reads and checks a whole configuration, as it stands in a store.
+    pub fn read(
+        revision: Revision,
+        resources: impl IntoIterator<Item = Resource>,
+    ) -> Result<Self, Faults> {
+        let all = Base::Unchecked(resources.into_iter().collect());
+        all.admit(revision, &[], &[], &[]).map(|admitted| admitted.next)
+    }
+
+    /// Reads a batch and checks it on top of this configuration, whose namesakes it replaces and
+    /// from which `deletes` are removed, except those that are also in the batch. `revision` is
+    /// the one that the result gets. Costs what the batch touches; a batch with faults costs a
+    /// check of the whole, so that one answer tells all of them.
+    pub fn admit(
+        &self,
+        revision: Revision,
+        files: &[SourceText],
+        typed: &[Resource],
+        deletes: &[ResourceKey],
+    ) -> Result<Admitted, Faults> {
+        Base::Checked(self.clone()).admit(revision, files, typed, deletes)
+    }
+}
+
 impl Base {
     /// See [`Declaration::admit`]. On top of what is not checked, everything is read.
     pub fn admit(

@@ -8,14 +8,12 @@ use segue_proto::config::v1::resource::Resource as Body;
 use segue_proto::config::v1::{Resource, ServiceSpec};
 use segue_shared::ids::{Revision, ServiceName};
 
-use super::admit::{Admitted, Base};
 use super::check::{check_one, comes_first, hosts, subject};
-use super::fault::Faults;
 use super::key::{Kind, ResourceKey, key};
 use super::lookup::{Scope, Services};
 use super::mesh::MeshConfig;
 use super::piece::clear;
-use super::source::{Parsed, SourceMap, SourceText};
+use super::source::{Parsed, SourceMap};
 
 /// A whole configuration without faults. A clone costs nothing, and shares with the next one all
 /// that it does not change.
@@ -34,29 +32,6 @@ pub struct Declaration {
 }
 
 impl Declaration {
-    /// Reads and checks a whole configuration, as it stands in a store.
-    pub fn read(
-        revision: Revision,
-        resources: impl IntoIterator<Item = Resource>,
-    ) -> Result<Self, Faults> {
-        let all = Base::Unchecked(resources.into_iter().collect());
-        all.admit(revision, &[], &[], &[]).map(|admitted| admitted.next)
-    }
-
-    /// Reads a batch and checks it on top of this configuration, whose namesakes it replaces and
-    /// from which `deletes` are removed, except those that are also in the batch. `revision` is
-    /// the one that the result gets. Costs what the batch touches; a batch with faults costs a
-    /// check of the whole, so that one answer tells all of them.
-    pub fn admit(
-        &self,
-        revision: Revision,
-        files: &[SourceText],
-        typed: &[Resource],
-        deletes: &[ResourceKey],
-    ) -> Result<Admitted, Faults> {
-        Base::Checked(self.clone()).admit(revision, files, typed, deletes)
-    }
-
     pub fn revision(&self) -> Revision {
         self.mesh.revision
     }
@@ -250,12 +225,12 @@ impl Declaration {
             if !faults.is_empty() {
                 return None;
             }
-            self.set_asks(key, services.take_asked());
+            self.set_asks(key, &services.take_asked());
             pieces.extend(piece);
         }
         for Changed { key, before, after } in changes {
             if after.is_none() {
-                self.set_asks(key, Vec::new());
+                self.set_asks(key, &[]);
             }
             let was = before.as_ref().and_then(|before| subject(key, &before.resource));
             // Whoever is the one of its kind now puts its own piece there.
@@ -265,21 +240,23 @@ impl Declaration {
                 clear(mesh, key.kind, &service);
             }
         }
-        pieces.into_iter().for_each(|piece| piece.put(mesh));
+        for piece in pieces {
+            piece.put(mesh);
+        }
         Some(())
     }
 
-    fn set_asks(&mut self, key: &ResourceKey, services: Vec<ServiceName>) {
+    fn set_asks(&mut self, key: &ResourceKey, services: &[ServiceName]) {
         if self.asks.get(key).map_or(&[][..], AsRef::as_ref) == services {
             return;
         }
-        for service in services.iter().cloned() {
-            self.asked.insert((service, key.clone()));
+        for service in services {
+            self.asked.insert((service.clone(), key.clone()));
         }
         let before = if services.is_empty() {
             self.asks.remove(key)
         } else {
-            self.asks.insert(key.clone(), services.clone().into())
+            self.asks.insert(key.clone(), services.into())
         };
         for service in before.iter().flat_map(|before| before.iter()) {
             if services.binary_search(service).is_err() {
