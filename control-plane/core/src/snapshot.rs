@@ -9,7 +9,7 @@ use imbl::OrdMap;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use segue_shared::ids::Revision;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Resources of one type by name. Copies share everything, and two snapshots share what is the same
 /// in both, so that comparing them costs what differs.
@@ -19,32 +19,14 @@ pub type Resources = OrdMap<Arc<str>, Arc<EncodedResource>>;
 #[derive(Clone, Debug, Default)]
 pub struct XdsSnapshot {
     pub revision: Revision,
-    /// Over names and versions of all resources, and the revision.
+    /// Over types, names and versions of all resources, and the revision. Equal digests stand for
+    /// equal snapshots, also between replicas.
     pub digest: u64,
     /// Type URL to resources; only types that have any.
     pub resources: BTreeMap<&'static str, Resources>,
 }
 
 impl XdsSnapshot {
-    /// This snapshot with the maps of an earlier one where they are equal.
-    #[must_use]
-    pub fn sharing(mut self, earlier: &Self) -> Self {
-        for (type_url, resources) in &mut self.resources {
-            let Some(known) = earlier.resources.get(type_url) else { continue };
-            let mut shared = known.clone();
-            for name in known.keys().filter(|name| !resources.contains_key(*name)) {
-                shared.remove(name);
-            }
-            for (name, resource) in resources.iter() {
-                if known.get(name).is_none_or(|known| known.version() != resource.version()) {
-                    shared.insert(Arc::clone(name), Arc::clone(resource));
-                }
-            }
-            *resources = shared;
-        }
-        self
-    }
-
     /// The resources of a type, by name.
     pub fn of_type(&self, type_url: &str) -> Option<&Resources> {
         self.resources.get(type_url)
@@ -76,14 +58,16 @@ impl EncodedResource {
     /// Encodes a message. Its version is the digest of its bytes: equal bytes have equal versions,
     /// also after a restart of the control plane and on another replica of it.
     pub fn new(type_url: &str, name: &str, message: &impl Message) -> Self {
-        let mut value = BytesMut::with_capacity(message.encoded_len());
-        // A `BytesMut` grows, so this cannot fail.
-        let _ = message.encode(&mut value);
-        let version = format!("{:016x}", xxh3_64(&value));
-        Self::with_version(type_url, name, &version, &value)
+        Self::of_bytes(type_url, name, &message.encode_to_vec())
     }
 
-    /// As [`EncodedResource::new`], of an encoded message with a version that says as much.
+    /// As [`EncodedResource::new`], of an encoded message.
+    pub fn of_bytes(type_url: &str, name: &str, value: &[u8]) -> Self {
+        let version = format!("{:016x}", xxh3_64(value));
+        Self::with_version(type_url, name, &version, value)
+    }
+
+    /// As [`EncodedResource::of_bytes`], with a version that says as much.
     pub fn with_version(type_url: &str, name: &str, version: &str, value: &[u8]) -> Self {
         let value_bytes = value.len();
         let any_bytes = text_len(TYPE_URL, type_url) + head_len(VALUE, value_bytes) + value_bytes;
@@ -111,6 +95,17 @@ impl EncodedResource {
     /// Sixteen hexadecimal digits.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// A digest over type, name and version, made for sums: those of a snapshot's resources are added
+    /// up, so that replacing one of them is one subtraction and one addition.
+    pub fn digest(&self, type_url: &str) -> u64 {
+        let mut digest = Xxh3::new();
+        for part in [type_url, &*self.name, self.version()] {
+            digest.update(part.as_bytes());
+            digest.update(&[0]);
+        }
+        digest.digest()
     }
 
     /// An encoded `envoy.service.discovery.v3.Resource`, as delta responses hold it.

@@ -1,61 +1,36 @@
-//! Keeps the addresses of every version that names a host: asks again at each interval, and keeps
-//! the last good answer while asking fails.
+//! Which hosts the configuration names, and what is known of their addresses.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use segue_control_plane_core::compile::ResolvedEndpoints;
-use segue_control_plane_core::config::mesh::MeshConfig;
+use segue_control_plane_core::config::mesh::{MeshConfig, Service};
+use segue_shared::ids::ServiceName;
 use segue_shared::xds_names;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
+use super::ask::{self, Names, Settings, Told, Wanted};
 use super::dns::{Resolver, SystemResolver};
 
 /// Most names that are followed; further ones have no addresses, which is logged.
 const MAX_NAMES: usize = 10_000;
-/// Most lookups at one time.
-const MAX_LOOKUPS: usize = 32;
-/// Most addresses of one name.
-const MAX_ADDRESSES: usize = 1_000;
 /// Most time that a publication waits for names it is the first to hold.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How discovery works.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Time between two lookups of a name. Default 30 s.
-    pub dns_interval: Duration,
-    /// Time for one lookup. Default 2 s.
-    pub dns_timeout: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { dns_interval: Duration::from_secs(30), dns_timeout: Duration::from_secs(2) }
-    }
-}
-
-/// Cluster name to host and port.
-type Names = BTreeMap<String, (String, u16)>;
 
 /// The follower of names. Its task ends when this is dropped.
 #[derive(Debug)]
 pub struct Discovery {
-    names: watch::Sender<Arc<Names>>,
-    answers: watch::Receiver<Answers>,
+    services: OrdMap<ServiceName, Arc<Service>>,
+    /// Names beyond the limit were left out.
+    is_full: bool,
+    wanted: watch::Sender<Wanted>,
+    endpoints: watch::Receiver<Arc<ResolvedEndpoints>>,
+    asked: watch::Receiver<u64>,
     _task: JoinSet<()>,
-}
-
-/// What is known.
-#[derive(Clone, Debug, Default)]
-struct Answers {
-    /// The names that have each been asked for at least once.
-    asked: Arc<Names>,
-    endpoints: Arc<ResolvedEndpoints>,
 }
 
 impl Discovery {
@@ -66,20 +41,55 @@ impl Discovery {
 
     /// Asks another resolver.
     pub fn with_resolver(settings: Settings, resolver: Arc<dyn Resolver>) -> Self {
-        let (names, wanted) = watch::channel(Arc::default());
-        let (told, answers) = watch::channel(Answers::default());
+        let (wanted, names) = watch::channel(Wanted::default());
+        let (endpoints, found) = watch::channel(Arc::default());
+        let (asked, done) = watch::channel(0);
         let mut task = JoinSet::new();
-        task.spawn(follow(settings, resolver, wanted, told));
-        Self { names, answers, _task: task }
+        task.spawn(ask::run(settings, resolver, names, Told { endpoints, asked }));
+        Self {
+            services: OrdMap::new(),
+            is_full: false,
+            wanted,
+            endpoints: found,
+            asked: done,
+            _task: task,
+        }
     }
 
-    /// Follows the hosts of this configuration, and no others.
-    pub fn follow(&self, config: &MeshConfig) {
-        let wanted = names(config);
-        self.names.send_if_modified(|names| {
-            let news = **names != wanted;
+    /// Follows the hosts of this configuration, and no others. Costs what changed.
+    pub fn follow(&mut self, config: &MeshConfig) {
+        // Where names were left out, there may be room for them now.
+        let from_scratch = self.is_full;
+        let (none, mut names) = (OrdMap::new(), self.wanted.borrow().names.clone());
+        if from_scratch {
+            names = Names::new();
+        }
+        let before = if from_scratch { &none } else { &self.services };
+        self.is_full = false;
+        for item in before.diff(&config.services) {
+            let (old, new) = match item {
+                DiffItem::Add(_, new) => (None, Some(new)),
+                DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), Some(new)),
+                DiffItem::Remove(_, old) => (Some(old), None),
+            };
+            for (cluster, _) in old.into_iter().flat_map(|service| hosts(service)) {
+                names.remove(&cluster);
+            }
+            for (cluster, host) in new.into_iter().flat_map(|service| hosts(service)) {
+                if names.len() < MAX_NAMES {
+                    names.insert(cluster, host);
+                } else {
+                    tracing::warn!(%cluster, "too many DNS names: no addresses for this one");
+                    self.is_full = true;
+                }
+            }
+        }
+        self.services = config.services.clone();
+        self.wanted.send_if_modified(|wanted| {
+            let news = wanted.names != names;
             if news {
-                *names = Arc::new(wanted);
+                wanted.generation += 1;
+                wanted.names = names;
             }
             news
         });
@@ -87,132 +97,31 @@ impl Discovery {
 
     /// What is known now.
     pub fn endpoints(&mut self) -> Arc<ResolvedEndpoints> {
-        Arc::clone(&self.answers.borrow_and_update().endpoints)
+        Arc::clone(&self.endpoints.borrow_and_update())
     }
 
-    /// Waits until every followed name has been asked for, with or without an answer; no longer
-    /// than 5 s.
+    /// Waits until every followed name has been asked for, with or without an answer in its time; no
+    /// longer than 5 s.
     pub async fn asked(&mut self) {
-        let names = Arc::clone(&self.names.borrow());
+        let newest = self.wanted.borrow().generation;
         // Where the time is over, what is known must do.
-        let _ = timeout(PATIENCE, self.answers.wait_for(|answers| answers.asked == names)).await;
+        let _ = timeout(PATIENCE, self.asked.wait_for(|done| *done == newest)).await;
     }
 
     /// Waits until addresses changed since the last [`Discovery::endpoints`].
     pub async fn changed(&mut self) {
-        if self.answers.changed().await.is_err() {
+        if self.endpoints.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-fn names(config: &MeshConfig) -> Names {
-    let mut names = Names::new();
-    for service in config.services.values() {
-        for version in &service.versions {
-            let Some((host, port)) = &version.dns else { continue };
-            let cluster = xds_names::cluster(&service.name, version.label.as_str());
-            if names.len() == MAX_NAMES {
-                tracing::warn!(cluster, "too many DNS names: no addresses for this one");
-                continue;
-            }
-            names.insert(cluster, (host.clone(), *port));
-        }
-    }
-    names
-}
-
-async fn follow(
-    settings: Settings,
-    resolver: Arc<dyn Resolver>,
-    mut wanted: watch::Receiver<Arc<Names>>,
-    told: watch::Sender<Answers>,
-) {
-    let mut ticks = interval(settings.dns_interval.max(Duration::from_millis(100)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut followed: Arc<Names> = Arc::default();
-    loop {
-        let all = tokio::select! {
-            _ = ticks.tick() => true,
-            changed = wanted.changed() => match changed {
-                Ok(()) => false,
-                Err(_) => return,
-            },
-        };
-        let names = Arc::clone(&wanted.borrow_and_update());
-        let known = Arc::clone(&told.borrow().endpoints);
-        let asked: Names = names
-            .iter()
-            .filter(|&(cluster, host)| all || followed.get(cluster) != Some(host))
-            .map(|(cluster, host)| (cluster.clone(), host.clone()))
-            .collect();
-        let mut answers = lookup_all(&asked, &resolver, settings.dns_timeout).await;
-        for (cluster, host) in names.iter() {
-            let kept = known.0.get(cluster).filter(|_| followed.get(cluster) == Some(host));
-            if let (Some(last_good), false) = (kept, answers.contains_key(cluster)) {
-                answers.insert(cluster.clone(), last_good.clone());
-            }
-        }
-        followed = names;
-        told.send_if_modified(|current| {
-            let news = current.endpoints.0 != answers || current.asked != followed;
-            if news {
-                current.asked = Arc::clone(&followed);
-                current.endpoints = Arc::new(ResolvedEndpoints(answers));
-            }
-            news
-        });
-    }
-}
-
-/// Addresses of the names that could be resolved.
-async fn lookup_all(
-    names: &Names,
-    resolver: &Arc<dyn Resolver>,
-    limit: Duration,
-) -> BTreeMap<String, Vec<SocketAddr>> {
-    let mut found = BTreeMap::new();
-    let mut running = JoinSet::new();
-    for (cluster, (host, port)) in names {
-        if running.len() >= MAX_LOOKUPS {
-            note(&mut found, running.join_next().await);
-        }
-        let (cluster, host) = (cluster.clone(), host.clone());
-        let lookup = resolver.lookup(&host, *port);
-        running.spawn(async move {
-            let answer = match timeout(limit, lookup).await {
-                Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-                Ok(Ok(_)) => Err("no addresses".to_owned()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no answer within {limit:?}")),
-            };
-            (cluster, host, answer)
-        });
-    }
-    while !running.is_empty() {
-        note(&mut found, running.join_next().await);
-    }
-    found
-}
-
-type Answer = (String, String, Result<Vec<SocketAddr>, String>);
-
-fn note(
-    found: &mut BTreeMap<String, Vec<SocketAddr>>,
-    answer: Option<Result<Answer, tokio::task::JoinError>>,
-) {
-    let Some(Ok((cluster, host, answer))) = answer else { return };
-    match answer {
-        Ok(mut addresses) => {
-            addresses.sort_unstable();
-            addresses.dedup();
-            addresses.truncate(MAX_ADDRESSES);
-            found.insert(cluster, addresses);
-        }
-        Err(reason) => {
-            tracing::warn!(host, cluster, reason, "DNS lookup failed; the last answer stays");
-        }
-    }
+/// Clusters of a service whose versions name a host.
+fn hosts(service: &Service) -> impl Iterator<Item = (Arc<str>, ask::Host)> {
+    service.versions.iter().filter_map(|version| {
+        let cluster = xds_names::cluster(&service.name, version.label.as_str());
+        Some((cluster.into(), version.dns.clone()?))
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use segue_control_plane_core::compile::NodeClass;
+use segue_control_plane_core::compile::{NodeClass, NodeKind};
 use segue_shared::ids::Revision;
 
 use super::*;
@@ -18,7 +18,7 @@ async fn a_single_change_goes_out_at_once_and_a_burst_every_100_ms() {
         Publisher::new(config, cache.clone(), fleet.clone(), discovery::Settings::default());
     let running = tokio::spawn(publisher.run(drain.clone()));
     cache.published().await;
-    let mut snapshots = cache.watch(NodeClass::Sidecar).unwrap();
+    let mut snapshots = cache.watch(NodeClass { kind: NodeKind::Sidecar, service: None }).unwrap();
     assert_eq!(snapshots.borrow_and_update().revision, Revision(1));
 
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use segue_control_plane_core::compile::{NodeClass, ResolvedEndpoints, compile};
+use segue_control_plane_core::compile::{Compiler, NodeClass, NodeKind, ResolvedEndpoints};
 use segue_control_plane_core::config::mesh::MeshConfig;
 use segue_control_plane_core::snapshot::XdsSnapshot;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ struct Shared {
 struct Compiled {
     config: Arc<MeshConfig>,
     endpoints: Arc<ResolvedEndpoints>,
+    compilers: BTreeMap<NodeKind, Compiler>,
     classes: BTreeMap<NodeClass, watch::Sender<Arc<XdsSnapshot>>>,
 }
 
@@ -48,29 +49,31 @@ impl SnapshotCache {
         if compiled.classes.len() >= MAX_CLASSES {
             return None;
         }
-        let first = Arc::new(compile(&compiled.config, &compiled.endpoints, &class));
+        let first = compiled.snapshot(&class);
         let (sender, receiver) = watch::channel(first);
         compiled.classes.insert(class, sender);
         Some(receiver)
     }
 
-    /// Compiles every known class anew and hands the snapshots to their streams. Resources that
-    /// did not change stay the same `Arc`.
+    /// Compiles what changed for every known class and hands the snapshots to their streams.
     pub fn publish(&self, config: Arc<MeshConfig>, endpoints: Arc<ResolvedEndpoints>) {
         let mut compiled = self.compiled();
+        let compiled = &mut *compiled;
+        (compiled.config, compiled.endpoints) = (config, endpoints);
+        for compiler in compiled.compilers.values_mut() {
+            if let Err(problems) = compiler.update(&compiled.config, &compiled.endpoints) {
+                tracing::error!(%problems, "a configuration is not sent; the last good one stays");
+            }
+        }
         for (class, sender) in &compiled.classes {
-            let next = compile(&config, &endpoints, class);
+            let Some(compiler) = compiled.compilers.get_mut(&class.kind) else { continue };
+            let next = snapshot(compiler, class);
             sender.send_if_modified(|current| {
-                if current.digest == next.digest && self.is_published() {
-                    return false;
-                }
-                *current = Arc::new(next.sharing(current));
-                true
+                let is_new = current.digest != next.digest || !self.is_published();
+                *current = next;
+                is_new
             });
         }
-        compiled.config = config;
-        compiled.endpoints = endpoints;
-        drop(compiled);
         self.shared.published.send_replace(true);
     }
 
@@ -88,5 +91,26 @@ impl SnapshotCache {
 
     fn compiled(&self) -> MutexGuard<'_, Compiled> {
         self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Compiled {
+    /// What nodes of a class get now.
+    fn snapshot(&mut self, class: &NodeClass) -> Arc<XdsSnapshot> {
+        let compiler = self.compilers.entry(class.kind).or_insert_with(|| {
+            let mut compiler = Compiler::new(class.kind);
+            if let Err(problems) = compiler.update(&self.config, &self.endpoints) {
+                tracing::error!(%problems, "a configuration is not sent");
+            }
+            compiler
+        });
+        snapshot(compiler, class)
+    }
+}
+
+fn snapshot(compiler: &mut Compiler, class: &NodeClass) -> Arc<XdsSnapshot> {
+    match &class.service {
+        Some(service) => compiler.scoped(service),
+        None => compiler.whole(),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
-use segue_control_plane_core::compile::NodeClass;
+use segue_control_plane_core::compile::{NodeClass, NodeKind};
 use segue_control_plane_core::xds::{Session, Variant};
 
 use crate::fleet::{Acked, Introduction, Rejection};
@@ -23,7 +23,7 @@ pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduc
             .unwrap_or_default(),
         None => String::new(),
     };
-    let is_sidecar = NodeClass::of(node) == Ok(NodeClass::Sidecar);
+    let is_sidecar = NodeClass::of(node).is_ok_and(|class| class.kind == NodeKind::Sidecar);
     let release = if is_sidecar {
         version
     } else {

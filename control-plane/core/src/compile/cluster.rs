@@ -16,22 +16,32 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::UInt32Value;
 use segue_shared::extension::pack_as;
 
-use super::extension::{ads, duration};
+use super::NodeKind;
+use super::extension::{ads, duration, same_server};
 use crate::config::mesh::{Protocol, Service, TrafficPolicy};
 
 /// Time to establish a connection where no policy says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-pub(super) fn compile(name: &str, service: &Service, traffic: Option<&TrafficPolicy>) -> Cluster {
+/// The cluster of one version. gRPC gets only what it knows.
+pub(super) fn compile(
+    name: &str,
+    service: &Service,
+    traffic: Option<&TrafficPolicy>,
+    kind: NodeKind,
+) -> Cluster {
+    let plain = of_endpoints(name);
+    if kind == NodeKind::Grpc {
+        return Cluster {
+            circuit_breakers: traffic.and_then(circuit_breakers),
+            // Its calls are counted by cluster and reported on the same server.
+            lrs_server: Some(same_server()),
+            ..plain
+        };
+    }
     let timeout = traffic.and_then(|policy| policy.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
     Cluster {
-        name: name.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
-        eds_cluster_config: Some(EdsClusterConfig {
-            eds_config: Some(ads()),
-            ..EdsClusterConfig::default()
-        }),
         connect_timeout: Some(duration(timeout)),
         circuit_breakers: traffic.and_then(circuit_breakers),
         // One entry, because the order of several would not be fixed.
@@ -42,6 +52,19 @@ pub(super) fn compile(name: &str, service: &Service, traffic: Option<&TrafficPol
             })
             .into_iter()
             .collect(),
+        ..plain
+    }
+}
+
+/// A cluster whose endpoints come on the same stream, under its name.
+pub(super) fn of_endpoints(name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            ..EdsClusterConfig::default()
+        }),
         ..Cluster::default()
     }
 }

@@ -23,7 +23,7 @@ use segue_shared::xds_names;
 
 use super::extension::duration;
 use super::matching::regex;
-use super::split;
+use super::{NodeKind, split};
 use crate::config::mesh::{
     HeaderEdits, Match, MeshConfig, Mirror, PathMatch, PathRewrite, Redirect, Retry, Rule, Service,
     SplitBy,
@@ -38,13 +38,17 @@ pub(super) struct Decision {
     pub split: Option<Split>,
 }
 
-pub(super) fn decide(
-    config: &MeshConfig,
-    service: &Service,
-    split_by: &SplitBy,
-    rule: &Rule,
-    matched: &Match,
-) -> Decision {
+/// Whose routes are compiled, and for whom.
+pub(super) struct Destination<'a> {
+    pub config: &'a MeshConfig,
+    pub service: &'a Service,
+    pub split_by: &'a SplitBy,
+    pub kind: NodeKind,
+}
+
+pub(super) fn decide(of: &Destination<'_>, rule: &Rule, matched: &Match) -> Decision {
+    let Destination { config, service, split_by, kind } = *of;
+    let is_sidecar = kind == NodeKind::Sidecar;
     if let Some(to) = &rule.filters.redirect {
         return Decision { action: Action::Redirect(redirect(to, matched)), split: None };
     }
@@ -52,11 +56,15 @@ pub(super) fn decide(
     let (specifier, hash_policy, split) = match shares.as_slice() {
         [] => return Decision { action: nowhere(), split: None },
         [(cluster, _)] => (ClusterSpecifier::Cluster(cluster.clone()), Vec::new(), None),
-        shares => (
-            ClusterSpecifier::WeightedClusters(split::weighted_clusters(shares, split_by)),
-            split::hash_policy(split_by),
-            Some(split::extension(service, shares, split_by)),
-        ),
+        shares => {
+            // Our sidecars go by the extension alone.
+            let by = if is_sidecar { &SplitBy::Random } else { split_by };
+            (
+                ClusterSpecifier::WeightedClusters(split::weighted_clusters(shares, by)),
+                split::hash_policy(by),
+                Some(split::extension(service, shares, split_by)),
+            )
+        }
     };
     // Without repetitions, the limit of one attempt is a limit of all of them.
     let timeout = match (rule.timeout, rule.try_timeout) {
@@ -64,13 +72,16 @@ pub(super) fn decide(
         (None, Some(one)) if rule.retry.is_none() => Some(one),
         (all, _) => all,
     };
+    // Our sidecars cannot copy requests yet and would refuse the routes. To go without copies harms
+    // no caller, and whoever applies a mirror is told.
+    let mirrors = rule.filters.mirror.iter().filter(|_| !is_sidecar);
     let mut action = pb::RouteAction {
         cluster_specifier: Some(specifier),
         hash_policy,
         // Zero says "without limit"; an absent field would say 15 s.
         timeout: Some(duration(timeout.unwrap_or_default())),
         retry_policy: Some(retry_policy(rule)),
-        request_mirror_policies: rule.filters.mirror.iter().map(mirror).collect(),
+        request_mirror_policies: mirrors.map(mirror).collect(),
         host_rewrite_specifier: rule
             .filters
             .host_rewrite

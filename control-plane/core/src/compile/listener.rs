@@ -1,19 +1,19 @@
-//! `Listener`: where requests leave the application.
-
-use std::net::SocketAddr;
+//! `Listener`: where requests leave the application, through a proxy or by its own client.
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
+use envoy_types::pb::envoy::config::listener::v3::{ApiListener, Filter, FilterChain, Listener};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
 };
+use envoy_types::pb::google::protobuf::Any;
 use segue_shared::extension::{pack_as, type_url};
 use segue_shared::xds_names::{OUTBOUND_LISTENER, OUTBOUND_ROUTES};
 
+use super::NodeKind;
 use super::endpoint::address;
 use super::extension::ads;
 
@@ -21,27 +21,12 @@ const MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
-pub(super) fn compile(at: SocketAddr) -> Listener {
-    let router =
-        http_filter::ConfigType::TypedConfig(pack_as(&type_url(ROUTER), &Router::default()));
-    let manager = HttpConnectionManager {
-        stat_prefix: OUTBOUND_LISTENER.to_owned(),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(ads()),
-            route_config_name: OUTBOUND_ROUTES.to_owned(),
-        })),
-        // The router answers requests, so nothing can come after it.
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(router),
-            ..HttpFilter::default()
-        }],
-        ..HttpConnectionManager::default()
-    };
-    let manager = ConfigType::TypedConfig(pack_as(&type_url(MANAGER), &manager));
+/// The one listener of proxies.
+pub(super) fn outbound(kind: NodeKind) -> Listener {
+    let manager = ConfigType::TypedConfig(manager(OUTBOUND_LISTENER, OUTBOUND_ROUTES));
     Listener {
         name: OUTBOUND_LISTENER.to_owned(),
-        address: Some(address(at)),
+        address: Some(address(kind.outbound_address())),
         filter_chains: vec![FilterChain {
             filters: vec![Filter {
                 name: "envoy.filters.network.http_connection_manager".to_owned(),
@@ -52,4 +37,32 @@ pub(super) fn compile(at: SocketAddr) -> Listener {
         traffic_direction: TrafficDirection::Outbound as i32,
         ..Listener::default()
     }
+}
+
+/// A listener without a socket: what a client that calls `name` itself must know.
+pub(super) fn api(name: String, routes: &str) -> Listener {
+    let manager = manager("", routes);
+    let api_listener = Some(ApiListener { api_listener: Some(manager) });
+    Listener { name, api_listener, ..Listener::default() }
+}
+
+/// What reads requests, and which routes it reads them by.
+fn manager(stat_prefix: &str, routes: &str) -> Any {
+    let router =
+        http_filter::ConfigType::TypedConfig(pack_as(&type_url(ROUTER), &Router::default()));
+    let manager = HttpConnectionManager {
+        stat_prefix: stat_prefix.to_owned(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(ads()),
+            route_config_name: routes.to_owned(),
+        })),
+        // The router answers requests, so nothing can come after it.
+        http_filters: vec![HttpFilter {
+            name: "envoy.filters.http.router".to_owned(),
+            config_type: Some(router),
+            ..HttpFilter::default()
+        }],
+        ..HttpConnectionManager::default()
+    };
+    pack_as(&type_url(MANAGER), &manager)
 }

@@ -65,7 +65,7 @@ fn path(path: &PathMatch) -> PathSpecifier {
     }
 }
 
-fn header(name: &str, value: &ValueMatch) -> pb::HeaderMatcher {
+pub(super) fn header(name: &str, value: &ValueMatch) -> pb::HeaderMatcher {
     pb::HeaderMatcher {
         name: name.to_ascii_lowercase(),
         header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(string(value))),
@@ -85,6 +85,10 @@ fn query(name: &str, value: &ValueMatch) -> pb::QueryParameterMatcher {
 fn string(value: &ValueMatch) -> StringMatcher {
     let pattern = match value {
         ValueMatch::Exact(value) => MatchPattern::Exact(value.clone()),
+        // Envoy refuses an empty expression, which only an empty value matches.
+        ValueMatch::Regex(expression) if expression.is_empty() => {
+            MatchPattern::Exact(String::new())
+        }
         ValueMatch::Regex(expression) => MatchPattern::SafeRegex(regex(expression)),
     };
     StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() }

@@ -1,19 +1,27 @@
-//! From the configuration of the mesh to what one class of node gets.
+//! From the configuration of the mesh to what each class of node gets, by what changed.
 
+mod base;
+mod changes;
 mod cluster;
+mod compiler;
 mod endpoint;
 mod extension;
 mod forward;
+mod grpc;
 mod listener;
 mod matching;
 pub mod node;
+mod piece;
+mod problem;
 mod route;
-mod snapshot;
+mod scope;
 mod split;
+mod view;
 
+pub use compiler::Compiler;
 pub use endpoint::ResolvedEndpoints;
-pub use node::NodeClass;
-pub use snapshot::compile;
+pub use node::{NodeClass, NodeKind};
+pub use problem::{Problem, Problems};
 
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,25 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
 
 use super::mesh::{at, chat, edit, matched, mesh, prefix, routed, rule, service};
 use super::readable::of_type;
-use crate::compile::{NodeClass, ResolvedEndpoints, compile};
+use super::{ENVOY, compiler};
+use crate::compile::{NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{
     Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Protocol, Redirect, Retry,
     Rule, SplitBy, TrafficPolicy, ValueMatch,
 };
 use crate::snapshot::XdsSnapshot;
 
-fn compiled(config: &MeshConfig) -> XdsSnapshot {
-    compile(config, &ResolvedEndpoints::default(), &NodeClass::Sidecar)
+fn compiled(config: &MeshConfig) -> Arc<XdsSnapshot> {
+    super::compiled(NodeKind::Sidecar, config)
 }
 
 #[test]
 fn the_listener_of_an_envoy() {
-    let class = NodeClass::Envoy { outbound_address: at(7000) };
-    let snapshot = compile(&chat(), &ResolvedEndpoints::default(), &class);
+    let snapshot = super::compiled(ENVOY, &chat());
     insta::assert_snapshot!(of_type(&snapshot, LISTENER));
 }
 
@@ -41,11 +42,11 @@ fn endpoints_written_and_discovered() {
     edit(&mut config, "chat", |chat| {
         chat.versions[1].dns = Some(("chat.internal".to_owned(), 80));
     });
-    let discovered = vec![at(9300), at(9101), at(9200)];
-    let resolved =
-        [("default/chat/v1".to_owned(), vec![at(1)]), ("default/chat/v2".to_owned(), discovered)];
-    let resolved = ResolvedEndpoints(resolved.into());
-    let snapshot = compile(&config, &resolved, &NodeClass::Sidecar);
+    let discovered = [at(9300), at(9101), at(9200)];
+    let mut resolved = ResolvedEndpoints::default();
+    resolved.0.insert("default/chat/v1".into(), [at(1)].into());
+    resolved.0.insert("default/chat/v2".into(), discovered.into());
+    let snapshot = compiler(NodeKind::Sidecar, &config, &resolved).whole();
     insta::assert_snapshot!(of_type(&snapshot, ENDPOINT));
 }
 
@@ -53,7 +54,10 @@ fn endpoints_written_and_discovered() {
 fn a_weighted_split_by_header() {
     let rules = vec![rule(prefix("/"), &[("v2", 5), ("v1", 95)])];
     let by = SplitBy::Header("X-User-Id".to_owned());
-    insta::assert_snapshot!(of_type(&compiled(&routed(chat(), "chat", by, rules)), ROUTE));
+    let config = routed(chat(), "chat", by, rules);
+    insta::assert_snapshot!(of_type(&super::compiled(ENVOY, &config), ROUTE));
+    let for_sidecars = of_type(&compiled(&config), ROUTE);
+    insta::assert_snapshot!("a_weighted_split_by_header_for_sidecars", for_sidecars);
 }
 
 #[test]
@@ -100,8 +104,7 @@ fn everything_that_a_rule_can_say() {
     });
     let nowhere = rule(prefix("/off"), &[("v1", 0), ("v2", 0)]);
     let config = routed(chat(), "chat", SplitBy::Random, vec![wide, moved, nowhere]);
-    let class = NodeClass::Envoy { outbound_address: at(7000) };
-    let for_envoy = of_type(&compile(&config, &ResolvedEndpoints::default(), &class), ROUTE);
+    let for_envoy = of_type(&super::compiled(ENVOY, &config), ROUTE);
     insta::assert_snapshot!(for_envoy);
     let for_sidecars = of_type(&compiled(&config), ROUTE);
     assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");

@@ -1,19 +1,21 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use proptest::prelude::*;
 use segue_shared::ids::Revision;
-use segue_shared::xds_names::type_urls::{ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+use segue_shared::xds_names::type_urls::{ENDPOINT, SNAPSHOT_MARK};
 
+use super::compiler;
 use super::mesh::{at, chat, edit, mesh, prefix, routed, rule, service};
 use super::readable::{routes_of, split_of};
-use crate::compile::{NodeClass, ResolvedEndpoints, compile};
+use crate::compile::{NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{MeshConfig, Protocol, SplitBy};
 use crate::snapshot::XdsSnapshot;
 
-fn compiled(config: &MeshConfig) -> XdsSnapshot {
-    compile(config, &ResolvedEndpoints::default(), &NodeClass::Sidecar)
+fn compiled(config: &MeshConfig) -> Arc<XdsSnapshot> {
+    super::compiled(NodeKind::Sidecar, config)
 }
 
 /// `type name` of what differs.
@@ -69,42 +71,11 @@ fn discovered_addresses_in_another_order_are_no_change() {
     let mut config = chat();
     edit(&mut config, "chat", |chat| chat.versions[0].dns = Some(("a".to_owned(), 1)));
     let resolved = |addresses: [u16; 3]| {
-        let addresses = addresses.map(at).to_vec();
-        let resolved = ResolvedEndpoints([("default/chat/v1".to_owned(), addresses)].into());
-        compile(&config, &resolved, &NodeClass::Sidecar)
+        let mut resolved = ResolvedEndpoints::default();
+        resolved.0.insert("default/chat/v1".into(), addresses.map(at).into());
+        compiler(NodeKind::Sidecar, &config, &resolved).whole()
     };
     assert!(changed(&resolved([1, 2, 3]), &resolved([3, 1, 2])).is_empty());
-}
-
-#[test]
-fn unchanged_resources_stay_the_same_allocation() {
-    let before = compiled(&two_services());
-    let after = compiled(&two_services()).sharing(&before);
-    for (type_url, resources) in &before.resources {
-        for (name, resource) in resources {
-            assert!(std::sync::Arc::ptr_eq(resource, &after.resources[type_url][name]));
-        }
-    }
-}
-
-#[test]
-fn classes_differ_only_in_their_listener() {
-    let config = two_services();
-    let class = NodeClass::Envoy { outbound_address: at(7000) };
-    let envoy = compile(&config, &ResolvedEndpoints::default(), &class);
-    let types: BTreeSet<&str> =
-        changed(&compiled(&config), &envoy).into_iter().map(|(url, _)| url).collect();
-    assert_eq!(types, BTreeSet::from([LISTENER, SNAPSHOT_MARK]));
-}
-
-#[test]
-fn two_services_with_one_host_leave_it_to_the_first() {
-    let mut config = two_services();
-    for name in config.services.keys().map(|name| name.name.clone()).collect::<Vec<_>>() {
-        edit(&mut config, &name, |it| it.hosts = vec!["shared.example".to_owned()]);
-    }
-    let text = super::readable::of_type(&compiled(&config), ROUTE);
-    assert_eq!(text.matches("shared.example").count(), 1, "{text}");
 }
 
 /// `(cluster, buckets)` of the one route of chat, as Envoy and as our sidecars see it.

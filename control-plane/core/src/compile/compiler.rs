@@ -1,0 +1,209 @@
+//! The compiler: it holds what it compiled last, and works on the difference to that.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use segue_shared::ids::{Revision, ServiceName};
+use segue_shared::xds_names::{OUTBOUND_ROUTES, type_urls};
+
+use super::changes::{Input, LedFrom, touched};
+use super::piece::{Part, Piece};
+use super::scope::{Pieces, Replaced, Scope};
+use super::view::{Change, View};
+use super::{NodeKind, Problem, Problems, ResolvedEndpoints};
+use crate::config::mesh::MeshConfig;
+use crate::snapshot::XdsSnapshot;
+
+/// Most bytes of one resource. Clients refuse messages above 64 MiB, and a response also holds what
+/// stands around the resource.
+pub const MAX_RESOURCE_BYTES: usize = 60 << 20;
+
+/// Compiles what nodes of one kind get. An update costs what changed, and a snapshot shares with the
+/// one before it all that stayed: the maps of types without a change are the same (`ptr_eq`), and so
+/// are resources whose bytes are. The same input gives the same bytes on every machine, so a client
+/// that reconnects to another control plane is sent only what really changed.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    kind: NodeKind,
+    max_resource_bytes: usize,
+    state: State,
+}
+
+/// What was compiled last. Copies cost nothing.
+#[derive(Clone, Debug)]
+struct State {
+    input: Input,
+    pieces: Pieces,
+    led_from: LedFrom,
+    whole: View,
+    /// The snapshots of services that declare what they depend on, as far as asked for.
+    scopes: OrdMap<ServiceName, Scope>,
+}
+
+impl Compiler {
+    /// A compiler of the empty configuration at revision 0.
+    pub fn new(kind: NodeKind) -> Self {
+        let state = State {
+            input: Input::default(),
+            pieces: Pieces::new(),
+            led_from: LedFrom::new(),
+            whole: View::new(kind, Revision::NONE),
+            scopes: OrdMap::new(),
+        };
+        Self { kind, max_resource_bytes: MAX_RESOURCE_BYTES, state }
+    }
+
+    /// With another limit than [`MAX_RESOURCE_BYTES`].
+    #[must_use]
+    pub fn with_max_resource_bytes(mut self, bytes: usize) -> Self {
+        self.max_resource_bytes = bytes;
+        self
+    }
+
+    /// Compiles what changed. Where a resource would be too large for clients, the configuration of
+    /// before stays, with the endpoints of now, until an update that holds no such resource.
+    pub fn update(
+        &mut self,
+        config: &Arc<MeshConfig>,
+        endpoints: &Arc<ResolvedEndpoints>,
+    ) -> Result<(), Problems> {
+        let next = |config: &Arc<MeshConfig>| {
+            let input = Input { config: Arc::clone(config), endpoints: Arc::clone(endpoints) };
+            self.state.next(self.kind, self.max_resource_bytes, input)
+        };
+        let (state, told) = match next(config) {
+            Ok(state) => (Some(state), Ok(())),
+            Err(problems) => (next(&self.state.input.config).ok(), Err(problems)),
+        };
+        if let Some(state) = state {
+            self.state = state;
+        }
+        told
+    }
+
+    /// The snapshot with all services.
+    pub fn whole(&self) -> Arc<XdsSnapshot> {
+        Arc::clone(&self.state.whole.snapshot)
+    }
+
+    /// The snapshot for instances of a service: itself, what it declares to depend on, and the
+    /// versions that routes of those lead to. The very same as [`Compiler::whole`] where the service
+    /// is unknown or declares nothing. It is kept up to date from the first call on.
+    pub fn scoped(&mut self, service: &ServiceName) -> Arc<XdsSnapshot> {
+        let State { input, pieces, scopes, .. } = &mut self.state;
+        if let Some(scope) = scopes.get(service) {
+            return Arc::clone(&scope.view.snapshot);
+        }
+        let Some(scope) = Scope::new(self.kind, input, pieces, service) else {
+            return self.whole();
+        };
+        let snapshot = Arc::clone(&scope.view.snapshot);
+        scopes.insert(service.clone(), scope);
+        snapshot
+    }
+
+    /// Keeps only the scopes of these services up to date.
+    pub fn retain_scopes(&mut self, mut watched: impl FnMut(&ServiceName) -> bool) {
+        let scopes = &mut self.state.scopes;
+        let idle: Vec<ServiceName> =
+            scopes.keys().filter(|service| !watched(service)).cloned().collect();
+        for service in idle {
+            scopes.remove(&service);
+        }
+    }
+}
+
+impl State {
+    fn next(&self, kind: NodeKind, max_bytes: usize, input: Input) -> Result<Self, Problems> {
+        let touched = touched(&self.input, &input, &self.led_from);
+        let mut next = self.clone();
+        let mut replaced = Vec::new();
+        for (service, touched) in &touched {
+            let before = self.pieces.get(service);
+            let after = Piece::compile(kind, &input, service, *touched, before.map(AsRef::as_ref));
+            if before.map(AsRef::as_ref) != after.as_ref() {
+                let after = after.map(Arc::new);
+                next.replace(service, before, after.as_ref());
+                let (service, before) = (service.clone(), before.cloned());
+                replaced.push(Replaced { service, before, after });
+            }
+        }
+        let mut problems = oversize(&replaced, max_bytes);
+
+        let changes: Vec<Change<'_>> = replaced
+            .iter()
+            .map(|Replaced { before, after, .. }| Change {
+                before: before.as_deref().map(|piece| (piece, Part::Whole)),
+                after: after.as_deref().map(|piece| (piece, Part::Whole)),
+            })
+            .collect();
+        // `Values` is not `Clone`.
+        let pieces = next.pieces.iter().map(|(_, piece)| &piece.host);
+        let hosts = pieces.filter(|host| !host.is_empty());
+        next.whole = self.whole.next(kind, input.config.revision, &changes, hosts);
+        problems.extend(oversize_routes(&next.whole.snapshot, max_bytes));
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        for (service, scope) in &self.scopes {
+            let moved = self.input.depends_on(service) != input.depends_on(service);
+            match scope.next(kind, &input, &next.pieces, service, &replaced, moved) {
+                Some(scope) => drop(next.scopes.insert(service.clone(), scope)),
+                None => drop(next.scopes.remove(service)),
+            }
+        }
+        next.input = input;
+        Ok(next)
+    }
+
+    /// Puts a piece in its place, and notes where its routes lead.
+    fn replace(
+        &mut self,
+        service: &ServiceName,
+        before: Option<&Arc<Piece>>,
+        after: Option<&Arc<Piece>>,
+    ) {
+        for led_to in before.into_iter().flat_map(|piece| &piece.leads_to) {
+            let from = self.led_from.entry(led_to.clone()).or_default();
+            from.remove(service);
+            if from.is_empty() {
+                self.led_from.remove(led_to);
+            }
+        }
+        for led_to in after.into_iter().flat_map(|piece| &piece.leads_to) {
+            self.led_from.entry(led_to.clone()).or_default().insert(service.clone());
+        }
+        match after {
+            Some(piece) => drop(self.pieces.insert(service.clone(), Arc::clone(piece))),
+            None => drop(self.pieces.remove(service)),
+        }
+    }
+}
+
+/// Resources of services that are too large.
+fn oversize(replaced: &[Replaced], max_bytes: usize) -> Vec<Problem> {
+    let pieces = replaced.iter().filter_map(|one| one.after.as_ref());
+    let resources = pieces.flat_map(|piece| piece.resources(Part::Whole));
+    resources
+        .map(|(type_url, resource)| (*type_url, &**resource.name(), resource.value().len()))
+        .filter(|(_, _, bytes)| *bytes > max_bytes)
+        .map(|(type_url, name, bytes)| Problem {
+            type_url,
+            name: name.to_owned(),
+            bytes,
+            max_bytes,
+        })
+        .collect()
+}
+
+/// The routes of all services in one, where they are too large.
+fn oversize_routes(snapshot: &XdsSnapshot, max_bytes: usize) -> Option<Problem> {
+    let routes = snapshot.of_type(type_urls::ROUTE)?.get(OUTBOUND_ROUTES)?;
+    let bytes = routes.value().len();
+    (bytes > max_bytes).then(|| Problem {
+        type_url: type_urls::ROUTE,
+        name: OUTBOUND_ROUTES.to_owned(),
+        bytes,
+        max_bytes,
+    })
+}
