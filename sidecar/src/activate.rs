@@ -126,7 +126,9 @@ mod tests {
 
     fn snapshot(clusters: &[(&str, u16)], routed: usize) -> CompiledSnapshot {
         let clusters = clusters.iter().map(|(name, endpoints)| cluster(name, *endpoints));
-        let clusters = ClusterTable::with_routed(clusters.collect(), routed);
+        let mut routed_clusters: Vec<_> = clusters.map(Some).collect();
+        let others = routed_clusters.split_off(routed);
+        let clusters = ClusterTable::placed(routed_clusters, others.into_iter().flatten());
         CompiledSnapshot { clusters, ..CompiledSnapshot::default() }
     }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::ControlPlane as PbControlPlane;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
@@ -18,7 +19,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::protobuf::Any;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
-use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+use segue_shared::xds_names::type_urls::{
+    CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK, VIRTUAL_HOST,
+};
 use segue_sidecar::activate::{DeliveryState, Warm};
 use segue_sidecar::snapshot_handle::SnapshotHandle;
 use segue_sidecar::xds::{XdsClient, XdsProtocol, XdsSettings, spawn};
@@ -29,7 +32,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use sample::{assignment, cluster, listener, mark, routes, tls_cluster};
+use sample::{assignment, cluster, listener, mark, routes, tls_cluster, vhds, virtual_host};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -317,6 +320,39 @@ async fn a_restarted_sidecar_serves_from_disk_while_the_control_plane_is_silent(
     stream.send_mark(6).await;
     after.delivery(|state| state.activated_revision == Revision(6)).await;
     after.stop().await;
+}
+
+/// As our own control plane: it names itself, and sends virtual hosts apart.
+#[tokio::test]
+async fn a_virtual_host_is_followed_alone() {
+    let mut plane = control_plane().await;
+    let mut sidecar = sidecar(plane.address, XdsProtocol::Delta, None).await;
+    let mut stream = opened(&mut plane.delta).await;
+    let first = DeltaDiscoveryResponse {
+        type_url: CLUSTER.to_owned(),
+        nonce: "1".to_owned(),
+        control_plane: Some(PbControlPlane { identifier: "segue".to_owned() }),
+        ..Default::default()
+    };
+    stream.responses.send(Ok(first)).await.unwrap();
+    for type_url in [ENDPOINT, VIRTUAL_HOST] {
+        assert_eq!(stream.request(type_url, false).await.resource_names_subscribe, ["*"]);
+    }
+    stream.send_mesh("a", "1").await;
+    stream.send(ROUTE, vec![("outbound", "2", vhds())]).await;
+    let host = |to| vec![("outbound/default/shop", to, virtual_host("shop", to))];
+    stream.send(VIRTUAL_HOST, host("a")).await;
+    stream.send_mark(1).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(1)).await;
+    let serves = || sidecar.handle.load().routes.virtual_host("shop").is_some();
+    assert!(serves());
+    stream.send(CLUSTER, vec![("b", "1", cluster("b"))]).await;
+    stream.send(ENDPOINT, vec![("b", "1", assignment("b", 9))]).await;
+    stream.send(VIRTUAL_HOST, host("b")).await;
+    stream.send_mark(2).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(2)).await;
+    assert!(sidecar.handle.load().clusters.routed_by_name("b").is_some());
+    sidecar.stop().await;
 }
 
 #[tokio::test]

@@ -20,19 +20,18 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 use envoy_types::pb::google::protobuf::{Any, Duration as PbDuration};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use proptest::prelude::*;
 use prost::Message;
 use segue_shared::extension::pack_as;
 use segue_shared::xds_names::type_urls;
 use segue_sidecar_core::compile::{Compiled, EndpointSource, RouteConfig, compile};
 use segue_sidecar_core::reject::Reject;
-use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{
     Forward, HttpVersion, PathRewrite, RouteAction as CompiledAction, SplitKey,
 };
 
-use sample::{assignment, cluster, listener, routes, split, weighted};
+use sample::{assignment, cluster, listener, routes, split, virtual_host, weighted};
 
 fn compile_as<M: Message>(type_url: &str, message: &M) -> Result<Compiled, Reject> {
     compile(type_url, None, &message.encode_to_vec())
@@ -40,18 +39,13 @@ fn compile_as<M: Message>(type_url: &str, message: &M) -> Result<Compiled, Rejec
 
 fn routes_of(message: &RouteConfiguration) -> RouteConfig {
     match compile_as(type_urls::ROUTE, message).unwrap() {
-        Compiled::Routes(routes) => std::sync::Arc::into_inner(routes).unwrap(),
+        Compiled::Routes(routes) => *routes,
         other => panic!("{other:?}"),
     }
 }
 
 fn one_route(message: &RouteConfiguration) -> Forward {
-    let mut routes = routes_of(message);
-    let table = std::sync::Arc::get_mut(&mut routes.table).unwrap();
-    let host = table.exact.drain().next().unwrap().1;
-    drop(std::mem::take(table));
-    let route = std::sync::Arc::into_inner(host).unwrap().routes.remove(0);
-    match std::sync::Arc::into_inner(route).unwrap().action {
+    match routes_of(message).hosts.remove(0).routes.remove(0).action {
         CompiledAction::Forward(forward) => forward,
         other => panic!("{other:?}"),
     }
@@ -76,16 +70,12 @@ fn refused<M: Message>(type_url: &str, message: &M) -> (String, String) {
 #[test]
 fn a_route_leads_from_host_and_path_to_a_cluster() {
     let compiled = routes_of(&routes(&[("chat", "default/chat/v1")]));
-    assert_eq!(compiled.clusters.len(), 1);
-    let host = compiled.table.virtual_host("chat:80").unwrap();
+    let host = &compiled.hosts[0];
+    assert_eq!(host.domains, ["Chat".parse().unwrap()]);
     let headers = HeaderMap::new();
-    let request = RequestParts { method: &Method::GET, path: "/x", query: None, headers: &headers };
-    let route = host.route(&request).unwrap();
+    let route = &host.routes[0];
     let CompiledAction::Forward(forward) = &route.action else { panic!("{route:?}") };
-    assert_eq!(
-        &*compiled.clusters[forward.split.choose(&headers, 0).0 as usize],
-        "default/chat/v1"
-    );
+    assert_eq!(&*host.clusters[forward.split.choose(&headers, 0).0 as usize], "default/chat/v1");
     assert_eq!(forward.timeout, Some(Duration::from_secs(15)));
 }
 
@@ -158,7 +148,7 @@ fn the_last_header_edit_is_that_of_the_widest_level() {
     for (specific_wins, last) in [(false, "config"), (true, "route")] {
         message.most_specific_header_mutations_wins = specific_wins;
         let compiled = routes_of(&message);
-        let route = &compiled.table.virtual_host("chat").unwrap().routes[0];
+        let route = &compiled.hosts[0].routes[0];
         assert_eq!(route.request_headers.edits.last().unwrap().value, last);
     }
 }
@@ -300,11 +290,46 @@ fn what_only_tunes_does_not_matter() {
     assert!(compile_as(type_urls::ROUTE, &message).is_ok());
 }
 
-const TYPES: [&str; 5] = [
+#[test]
+fn a_virtual_host_of_its_own_says_which_configuration_it_belongs_to() {
+    let compile_host = |resource: &str, name: &str| {
+        let bytes = virtual_host(name, &["chat"], "a").encode_to_vec();
+        match compile(type_urls::VIRTUAL_HOST, Some(resource), &bytes) {
+            Ok(Compiled::Host(host)) => Ok(host.configuration.to_string()),
+            Ok(other) => panic!("{other:?}"),
+            Err(reject) => Err((reject.resource, reject.field_path)),
+        }
+    };
+    for (resource, name, configuration) in [
+        ("outbound/default/chat", "default/chat", "outbound"),
+        ("my_route/vhost_0", "my_route/vhost_0", "my_route"),
+        ("https/a.test/vhost_0", "vhost_0", "https/a.test"),
+    ] {
+        assert_eq!(compile_host(resource, name).as_deref(), Ok(configuration), "{resource}");
+    }
+    for (resource, name) in [("outbound/default/chat", "other"), ("chat", "chat"), ("a/", "")] {
+        let named = (resource.to_owned(), "name".to_owned());
+        assert_eq!(compile_host(resource, name), Err(named), "{resource}");
+    }
+    let mut bad = virtual_host("default/chat", &["chat", "a*b"], "a");
+    let name = Some("outbound/default/chat");
+    let reject = compile(type_urls::VIRTUAL_HOST, name, &bad.encode_to_vec()).unwrap_err();
+    assert_eq!(reject.field_path, "domains[1]");
+    bad.domains = vec!["chat".to_owned()];
+    bad.routes[0].action = None;
+    let reject = compile(type_urls::VIRTUAL_HOST, name, &bad.encode_to_vec()).unwrap_err();
+    assert_eq!(
+        reject.to_string(),
+        "VirtualHost outbound/default/chat: routes[0].route: an action must be set"
+    );
+}
+
+const TYPES: [&str; 6] = [
     type_urls::LISTENER,
     type_urls::ROUTE,
     type_urls::CLUSTER,
     type_urls::ENDPOINT,
+    type_urls::VIRTUAL_HOST,
     type_urls::SNAPSHOT_MARK,
 ];
 
@@ -312,7 +337,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
-        which in 0usize..5,
+        which in 0usize..6,
     ) {
         let _ = compile(TYPES[which], Some("x"), &bytes);
     }
@@ -320,14 +345,15 @@ proptest! {
     /// Real messages with a few bytes changed come deeper than random ones.
     #[test]
     fn damaged_resources_never_panic(
-        which in 0usize..4,
+        which in 0usize..5,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let mut bytes = match which {
             0 => listener("outbound", "outbound", &[("x", true)]).encode_to_vec(),
             1 => weighted("chat", &[("a", 9500), ("b", 500)]).encode_to_vec(),
             2 => cluster("default/chat/v1", true).encode_to_vec(),
-            _ => assignment("a", &["127.0.0.1:9001"]).encode_to_vec(),
+            3 => assignment("a", &["127.0.0.1:9001"]).encode_to_vec(),
+            _ => virtual_host("r/chat", &["chat", "*.chat"], "a").encode_to_vec(),
         };
         for (at, byte) in damage {
             let at = at.index(bytes.len());

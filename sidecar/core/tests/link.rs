@@ -14,7 +14,7 @@ use segue_sidecar_core::snapshot::{CompiledSnapshot, RouteAction};
 use sample::{assignment, cluster, listener, routes, weighted};
 
 fn put<M: Message>(linker: &mut Linker, type_url: &str, message: &M) {
-    linker.put(compile(type_url, None, &message.encode_to_vec()).unwrap());
+    linker.put(compile(type_url, None, &message.encode_to_vec()).unwrap()).unwrap();
 }
 
 fn put_version(linker: &mut Linker, name: &str, address: &str) {
@@ -94,7 +94,7 @@ fn a_removed_cluster_that_a_route_names_is_waited_for() {
     ready(&mut linker);
     linker.remove(type_urls::CLUSTER, "a");
     assert_eq!(missing(&mut linker), ["Cluster a"]);
-    let held = linker.link_last_routes(None).unwrap();
+    let held = linker.link_held(None).unwrap();
     assert!(held.clusters.index_of("a").is_some(), "the last routes keep what they name");
 }
 
@@ -105,7 +105,7 @@ fn routes_that_cannot_link_leave_the_last_ones_with_new_endpoints() {
     put(&mut linker, type_urls::ROUTE, &weighted("chat", &[("a", 1), ("refused", 1)]));
     put(&mut linker, type_urls::ENDPOINT, &assignment("a", &["127.0.0.1:9009"]));
     assert_eq!(missing(&mut linker), ["Cluster refused"]);
-    let held = linker.link_last_routes(Some(Revision(1))).unwrap();
+    let held = linker.link_held(Some(Revision(1))).unwrap();
     let a = held.clusters.get(held.clusters.index_of("a").unwrap()).unwrap();
     assert_eq!(a.endpoints[0].address.port(), 9009);
 }

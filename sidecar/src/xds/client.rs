@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
 use super::inbox::{Inbox, Linked, Linking, Marks, Stored, StoredResources};
-use super::settings::{XdsSettings, XdsStatus};
+use super::settings::{XdsProtocol, XdsSettings, XdsStatus};
 use super::transport::{Stream, channel};
 use crate::activate::{DeliveryState, Warm, activate, warm_deadline};
 use crate::snapshot_file::{self, Saved, SavedResource, SnapshotFileError};
@@ -25,6 +25,9 @@ use crate::snapshot_handle::SnapshotHandle;
 
 /// Least time between two writes of the snapshot file.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Time for a first answer, which tells who answers; then all is asked for as of a control plane of
+/// other make.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a mark of a control plane that sent marks before this process began.
 const REMEMBERED_MARK_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -153,6 +156,7 @@ impl<W: Warm> Follower<W> {
         backoff: &mut Backoff,
     ) -> Option<Status> {
         self.status.send_modify(|status| status.streams += 1);
+        self.inbox.imply_removal(self.settings.protocol == XdsProtocol::Sotw);
         let opening = Stream::open(channel, &self.settings, &self.inbox, self.ask_marks);
         tokio::pin!(opening);
         let mut stream = loop {
@@ -164,9 +168,11 @@ impl<W: Warm> Follower<W> {
                 wake = self.wake(drain) => if self.on_wake(wake).await { return None },
             }
         };
+        let mut first_answer = Some(Instant::now() + FIRST_ANSWER_TIMEOUT);
         loop {
             tokio::select! {
                 response = stream.next() => {
+                    first_answer = None;
                     let response = match response {
                         Ok(response) => response,
                         Err(status) => return Some(status),
@@ -180,6 +186,12 @@ impl<W: Warm> Follower<W> {
                         Err(status) => return Some(status),
                     }
                     self.link();
+                }
+                () = at(first_answer) => {
+                    first_answer = None;
+                    if let Err(status) = stream.unanswered(&mut self.inbox).await {
+                        return Some(status);
+                    }
                 }
                 wake = self.wake(drain) => if self.on_wake(wake).await { return None },
             }

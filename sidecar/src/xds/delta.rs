@@ -2,24 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse,
 };
 use envoy_types::pb::google::rpc::Status;
-use segue_shared::xds_names::{SNAPSHOT_MARK, type_urls};
+use segue_shared::xds_names::{CONTROL_PLANE, SNAPSHOT_MARK, type_urls};
 use segue_sidecar_core::reject::Reject;
 
-use super::inbox::{Inbox, Incoming, TYPES, nack_message};
+use super::inbox::{Inbox, Incoming, NAMED_TYPES, Peer, TYPES, covers, nack_message};
 
 /// What this stream is subscribed to. Wildcards are not in it.
 #[derive(Debug, Default)]
 pub(crate) struct DeltaStream {
+    /// Whether it is known, or taken for known, who answers.
+    met: bool,
     subscribed: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 impl DeltaStream {
     /// The first requests of a stream. They tell what is here already, so that only changes come.
+    /// Where no control plane has answered yet, endpoints and virtual hosts are asked for after the
+    /// first answer, which tells how.
     pub fn open(node: Node, inbox: &Inbox, ask_marks: bool) -> (Self, Vec<DeltaDiscoveryRequest>) {
         let mut stream = Self::default();
         let mut requests = Vec::new();
@@ -30,7 +34,9 @@ impl DeltaStream {
                     requests.extend(stream.subscribe(type_url, names, inbox));
                 }
             } else if let Some(names) = inbox.wanted(type_url) {
-                requests.extend(stream.subscribe(type_url, names, inbox));
+                if inbox.peer() != Peer::Unknown || type_url == type_urls::ROUTE {
+                    requests.extend(stream.subscribe(type_url, names, inbox));
+                }
             } else {
                 requests.push(DeltaDiscoveryRequest {
                     type_url: type_url.to_owned(),
@@ -45,12 +51,21 @@ impl DeltaStream {
         (stream, requests)
     }
 
+    /// Nobody has answered for a while: asks for all as of a control plane of other make.
+    pub fn unanswered(&mut self, inbox: &mut Inbox) -> Vec<DeltaDiscoveryRequest> {
+        if self.met || inbox.peer() != Peer::Unknown {
+            return Vec::new();
+        }
+        self.follow(inbox)
+    }
+
     /// Takes a response: its acknowledgement, then changed subscriptions.
     pub fn receive(
         &mut self,
         response: DeltaDiscoveryResponse,
         inbox: &mut Inbox,
     ) -> (Vec<DeltaDiscoveryRequest>, Vec<Reject>) {
+        self.met = meet(self.met, response.control_plane.as_ref(), inbox);
         let DeltaDiscoveryResponse { resources, type_url, removed_resources, nonce, .. } = response;
         // A resource without a body only prolongs the life of what is here.
         let resources = resources
@@ -71,11 +86,17 @@ impl DeltaStream {
             error_detail,
             ..Default::default()
         }];
-        for type_url in [type_urls::ENDPOINT, type_urls::ROUTE] {
-            let names = inbox.wanted(type_url).unwrap_or_default();
-            requests.extend(self.subscribe(type_url, names, inbox));
-        }
+        requests.extend(self.follow(inbox));
         (requests, rejects)
+    }
+
+    /// The requests that make what is wanted now the subscription.
+    fn follow(&mut self, inbox: &Inbox) -> Vec<DeltaDiscoveryRequest> {
+        let changed = NAMED_TYPES.into_iter().filter_map(|type_url| {
+            let names = inbox.wanted(type_url).unwrap_or_default();
+            self.subscribe(type_url, names, inbox)
+        });
+        changed.collect()
     }
 
     /// The request that makes `names` the subscription of a type, where it differs. The first one
@@ -98,7 +119,7 @@ impl DeltaStream {
         }
         *before = names;
         let mut versions = if first { inbox.versions(type_url) } else { HashMap::new() };
-        versions.retain(|name, _| before.contains(name));
+        versions.retain(|name, _| covers(type_url, before, name));
         Some(DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
             resource_names_subscribe: added,
@@ -107,6 +128,18 @@ impl DeltaStream {
             ..Default::default()
         })
     }
+}
+
+/// Learns from a response who answers: our control plane says so in each of its responses, and the
+/// first one counts. What was asked of one of other make than before is asked anew.
+pub(crate) fn meet(met: bool, who: Option<&ControlPlane>, inbox: &mut Inbox) -> bool {
+    let segue = who.is_some_and(|who| who.identifier == CONTROL_PLANE);
+    let peer = if segue { Peer::Segue } else { Peer::Foreign };
+    if inbox.peer() != peer && (segue || !met) {
+        inbox.meet(peer);
+        inbox.prune();
+    }
+    true
 }
 
 /// `INVALID_ARGUMENT` with a line for each refused resource.

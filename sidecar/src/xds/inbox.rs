@@ -2,26 +2,34 @@
 //! go in, refusals and snapshots come out. It outlives streams, so that a new stream asks only for
 //! what changed.
 
+mod intake;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls;
-use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark, compile};
+use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
 use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::snapshot::CompiledSnapshot;
 
 use crate::activate::Rejection;
 
 /// The types that we ask for, in the order in which we ask.
-pub(crate) const TYPES: [&str; 5] = [
+pub(crate) const TYPES: [&str; 6] = [
     type_urls::CLUSTER,
     type_urls::ENDPOINT,
     type_urls::LISTENER,
     type_urls::ROUTE,
+    type_urls::VIRTUAL_HOST,
     type_urls::SNAPSHOT_MARK,
 ];
+/// The types that other resources name, so that what is asked for follows what comes.
+pub(crate) const NAMED_TYPES: [&str; 3] =
+    [type_urls::ENDPOINT, type_urls::ROUTE, type_urls::VIRTUAL_HOST];
+/// All resources of a type.
+pub(crate) const WILDCARD: &str = "*";
 
 /// A resource as it came.
 #[derive(Clone, Debug)]
@@ -56,6 +64,18 @@ pub(crate) enum Marks {
     None,
 }
 
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// No control plane has answered yet.
+    #[default]
+    Unknown,
+    /// Our own, which takes `*` for every type.
+    Segue,
+    /// Of other make.
+    Foreign,
+}
+
 /// What is to be done next.
 #[derive(Debug)]
 pub(crate) enum Linking {
@@ -75,7 +95,7 @@ pub(crate) struct Linked {
     pub snapshot: CompiledSnapshot,
     /// Whether no refusal stands: the revision counts as accepted.
     pub clean: bool,
-    /// What newer routes wait for, where these are the routes before them.
+    /// What some virtual hosts wait for, which stay as they were.
     pub held_by: Vec<String>,
 }
 
@@ -83,7 +103,12 @@ pub(crate) struct Linked {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     linker: Linker,
+    peer: Peer,
+    /// Whether responses leave out what is gone, instead of telling its removal.
+    implied_removal: bool,
     stored: StoredResources,
+    /// Virtual hosts refused for a domain that another one has, in case that one lets go of it.
+    contested: BTreeMap<String, Stored>,
     rejected: BTreeMap<(&'static str, String), Rejection>,
     marks: Marks,
     mark: Option<Mark>,
@@ -99,7 +124,10 @@ impl Default for Inbox {
     fn default() -> Self {
         Self {
             linker: Linker::default(),
+            peer: Peer::default(),
+            implied_removal: false,
             stored: StoredResources::new(),
+            contested: BTreeMap::new(),
             rejected: BTreeMap::new(),
             marks: Marks::Unknown,
             mark: None,
@@ -111,38 +139,6 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Takes the resources of one response; gives those that were refused. Good ones are taken all
-    /// the same, and the last good version of a refused one stays.
-    pub fn receive(
-        &mut self,
-        type_url: &str,
-        resources: Vec<Incoming>,
-        removed: &[String],
-    ) -> Vec<Reject> {
-        let Some(type_url) = TYPES.into_iter().find(|known| *known == type_url) else {
-            return vec![refusal(type_url, "", "this type was not asked for")];
-        };
-        let mut rejects = Vec::new();
-        let mut seen = HashSet::new();
-        for incoming in resources {
-            match self.take(type_url, incoming, &mut seen) {
-                Ok(()) => {}
-                Err(reject) => {
-                    let rejection = Rejection { reject: reject.clone(), revision: None };
-                    self.rejected.insert((type_url, reject.resource.clone()), rejection);
-                    rejects.push(reject);
-                }
-            }
-        }
-        for name in removed {
-            self.forget(type_url, name);
-        }
-        if matches!(type_url, type_urls::CLUSTER | type_urls::LISTENER) {
-            self.prune();
-        }
-        rejects
-    }
-
     /// The next snapshot, where there is one.
     pub fn link(&mut self) -> Linking {
         let due = match self.marks {
@@ -168,14 +164,14 @@ impl Inbox {
         }
     }
 
-    /// What waits for a refused resource may wait for long: the routes before go on, with the newest
-    /// endpoints.
+    /// What waits for a refused resource may wait for long: the virtual hosts that wait stay as they
+    /// were, all else goes on.
     fn hold(&mut self, missing: Vec<String>) -> Linking {
         if self.rejected.is_empty() || !self.changed {
             return Linking::Waiting(missing);
         }
         self.changed = false;
-        match self.linker.link_last_routes(self.linked_revision) {
+        match self.linker.link_held(self.linked_revision) {
             Some(snapshot) => {
                 Linking::Ready(Box::new(Linked { snapshot, clean: false, held_by: missing }))
             }
@@ -185,14 +181,32 @@ impl Inbox {
 
     /// Takes resources that were saved, and links them at once.
     pub fn restore(&mut self, saved: Vec<(String, String, Stored)>) -> Option<CompiledSnapshot> {
+        let mut hosts = Vec::new();
         for (type_url, name, stored) in saved {
-            let resource = Any { type_url: type_url.clone(), value: stored.bytes.to_vec() };
-            let version = stored.version;
-            let incoming = Incoming { name: Some(name), version, resource };
-            if let Some(reject) = self.receive_saved(&type_url, incoming) {
+            let Some(type_url) = TYPES.into_iter().find(|known| *known == type_url) else {
+                continue;
+            };
+            let resource = Any { type_url: type_url.to_owned(), value: stored.bytes.to_vec() };
+            let incoming = Incoming { name: Some(name), version: stored.version, resource };
+            let taken = match self.open(type_url, incoming, &mut HashSet::new()) {
+                Ok(Some((Compiled::Host(host), stored))) => {
+                    hosts.push((*host, stored));
+                    Ok(())
+                }
+                Ok(Some((compiled, stored))) => self.keep(type_url, compiled, stored),
+                Ok(None) => Ok(()),
+                Err(reject) => Err(reject),
+            };
+            if let Err(reject) = taken {
                 tracing::warn!(%reject, "a saved resource is not taken");
             }
         }
+        for reject in self.keep_hosts(hosts, &HashSet::new()) {
+            tracing::warn!(%reject, "a saved resource is not taken");
+        }
+        self.contested.clear();
+        // All that there were, if any.
+        self.linker.hosts_told();
         let revision = self.mark.map(|mark| mark.revision);
         if self.marks == Marks::Sent {
             self.marks = Marks::Remembered;
@@ -209,12 +223,6 @@ impl Inbox {
         }
     }
 
-    /// As [`Inbox::receive`] of one, without dropping what nothing names yet.
-    fn receive_saved(&mut self, type_url: &str, incoming: Incoming) -> Option<Reject> {
-        let type_url = TYPES.into_iter().find(|known| *known == type_url)?;
-        self.take_unasked(type_url, incoming, &mut HashSet::new()).err()
-    }
-
     /// No mark came in time: this control plane sends none.
     pub fn expect_no_marks(&mut self) {
         self.marks = Marks::None;
@@ -222,6 +230,27 @@ impl Inbox {
 
     pub fn marks(&self) -> Marks {
         self.marks
+    }
+
+    /// A response tells who is at the other end. One of other make than before knows nothing of the
+    /// marks that came before.
+    pub fn meet(&mut self, peer: Peer) {
+        if self.peer == Peer::Segue && peer == Peer::Foreign {
+            self.marks = Marks::Unknown;
+            self.mark = None;
+            self.mark_pending = false;
+            self.stored.remove(type_urls::SNAPSHOT_MARK);
+        }
+        self.peer = peer;
+    }
+
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Whether responses of the stream that begins leave out what is gone.
+    pub fn imply_removal(&mut self, implied: bool) {
+        self.implied_removal = implied;
     }
 
     /// All good resources, for the disk.
@@ -241,11 +270,18 @@ impl Inbox {
         refused.map(|(_, name)| name).chain(good).cloned().collect()
     }
 
-    /// Names to ask for by name. `None`: all (a wildcard).
+    /// Names to ask for, of which [`WILDCARD`] is one. `None`: all, by the older rule that a first
+    /// request without names means all, which every control plane knows.
+    ///
+    /// Virtual hosts are asked for by the name of their route configuration, as Envoy does: all whose
+    /// names begin with it and a slash.
     pub fn wanted(&self, type_url: &str) -> Option<BTreeSet<String>> {
-        match type_url {
-            type_urls::ROUTE => Some(self.linker.wanted_routes()),
-            type_urls::ENDPOINT => Some(self.linker.wanted_assignments()),
+        let all = || BTreeSet::from([WILDCARD.to_owned()]);
+        match (type_url, self.peer) {
+            (type_urls::ENDPOINT | type_urls::VIRTUAL_HOST, Peer::Segue) => Some(all()),
+            (type_urls::ENDPOINT, _) => Some(self.linker.wanted_assignments()),
+            (type_urls::VIRTUAL_HOST, _) => Some(self.linker.wanted_hosts()),
+            (type_urls::ROUTE, _) => Some(self.linker.wanted_routes()),
             _ => None,
         }
     }
@@ -263,82 +299,17 @@ impl Inbox {
         versions.extend(refused.map(|(_, name)| (name.clone(), String::new())));
         versions
     }
+}
 
-    fn take(
-        &mut self,
-        type_url: &'static str,
-        incoming: Incoming,
-        seen: &mut HashSet<String>,
-    ) -> Result<(), Reject> {
-        // An answer that crossed our unsubscription.
-        let unasked =
-            |name: &String| self.wanted(type_url).is_some_and(|wanted| !wanted.contains(name));
-        if incoming.name.as_ref().is_some_and(unasked) {
-            return Ok(());
-        }
-        self.take_unasked(type_url, incoming, seen)
+/// Whether a subscription to these names brings the resource.
+pub(crate) fn covers(type_url: &str, names: &BTreeSet<String>, name: &str) -> bool {
+    if names.contains(WILDCARD) || names.contains(name) {
+        return true;
     }
-
-    fn take_unasked(
-        &mut self,
-        type_url: &'static str,
-        incoming: Incoming,
-        seen: &mut HashSet<String>,
-    ) -> Result<(), Reject> {
-        let Incoming { name, version, resource } = incoming;
-        let told = name.as_deref();
-        if resource.type_url != type_url {
-            let reason = format!("is of type {:?}", resource.type_url);
-            return Err(refusal(type_url, told.unwrap_or_default(), &reason));
-        }
-        let compiled = compile(type_url, told, &resource.value)?;
-        let name = compiled.name().to_owned();
-        if !seen.insert(name.clone()) {
-            return Err(refusal(type_url, &name, "comes twice in one response"));
-        }
-        self.rejected.remove(&(type_url, name.clone()));
-        let of_type = self.stored.entry(type_url).or_default();
-        if let Some(before) = of_type.get_mut(&name)
-            && *before.bytes == *resource.value
-        {
-            before.version = version;
-            return Ok(());
-        }
-        of_type.insert(name, Stored { version, bytes: resource.value.into() });
-        if let Compiled::Mark(mark) = compiled {
-            self.mark = Some(mark);
-            self.marks = Marks::Sent;
-            self.mark_pending = true;
-            for rejection in self.rejected.values_mut() {
-                rejection.revision.get_or_insert(mark.revision);
-            }
-        } else {
-            self.linker.put(compiled);
-        }
-        self.changed = true;
-        Ok(())
-    }
-
-    fn forget(&mut self, type_url: &'static str, name: &str) {
-        self.rejected.remove(&(type_url, name.to_owned()));
-        let stored = self.stored.get_mut(type_url).and_then(|of_type| of_type.remove(name));
-        if stored.is_some() {
-            self.linker.remove(type_url, name);
-            self.changed = true;
-        }
-    }
-
-    /// Drops what nothing names any more: its removal is implied.
-    fn prune(&mut self) {
-        for type_url in [type_urls::ROUTE, type_urls::ENDPOINT] {
-            let wanted = self.wanted(type_url).unwrap_or_default();
-            for name in self.names(type_url) {
-                if !wanted.contains(&name) {
-                    self.forget(type_url, &name);
-                }
-            }
-        }
-    }
+    let belongs = |configuration: &String| {
+        name.strip_prefix(configuration.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    type_url == type_urls::VIRTUAL_HOST && names.iter().any(belongs)
 }
 
 /// The text of a NACK: one line for each refused resource, the first 64 of them.
@@ -349,15 +320,6 @@ pub(crate) fn nack_message(rejects: &[Reject]) -> String {
         lines.push(format!("and {} more", rejects.len() - MOST));
     }
     lines.join("\n")
-}
-
-fn refusal(type_url: &str, resource: &str, reason: &str) -> Reject {
-    Reject {
-        type_url: type_url.to_owned(),
-        resource: resource.to_owned(),
-        field_path: String::new(),
-        reason: reason.to_owned(),
-    }
 }
 
 #[cfg(test)]

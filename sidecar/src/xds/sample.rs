@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
-    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    Route, RouteAction, RouteConfiguration, RouteMatch, Vhds, VirtualHost,
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -59,6 +59,28 @@ pub fn listener() -> Any {
 
 /// Routes from host `chat` to a cluster.
 pub fn routes(cluster: &str) -> Any {
+    pack(&RouteConfiguration {
+        name: "outbound".to_owned(),
+        virtual_hosts: vec![chat("chat", cluster)],
+        ..Default::default()
+    })
+}
+
+/// Routes whose virtual hosts come apart.
+pub fn vhds() -> Any {
+    pack(&RouteConfiguration {
+        name: "outbound".to_owned(),
+        vhds: Some(Vhds { config_source: Some(ads()) }),
+        ..Default::default()
+    })
+}
+
+/// A virtual host `default/NAME` that leads from host NAME to a cluster.
+pub fn virtual_host(name: &str, cluster: &str) -> Any {
+    pack(&VirtualHost { name: format!("default/{name}"), ..chat(name, cluster) })
+}
+
+fn chat(name: &str, cluster: &str) -> VirtualHost {
     let route = Route {
         r#match: Some(RouteMatch {
             path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
@@ -70,16 +92,12 @@ pub fn routes(cluster: &str) -> Any {
         })),
         ..Default::default()
     };
-    pack(&RouteConfiguration {
-        name: "outbound".to_owned(),
-        virtual_hosts: vec![VirtualHost {
-            name: "chat".to_owned(),
-            domains: vec!["chat".to_owned()],
-            routes: vec![route],
-            ..Default::default()
-        }],
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec![name.to_owned()],
+        routes: vec![route],
         ..Default::default()
-    })
+    }
 }
 
 fn eds(name: &str) -> Cluster {

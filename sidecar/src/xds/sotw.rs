@@ -3,23 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::route::v3::VirtualHost;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
-use segue_shared::xds_names::{SNAPSHOT_MARK, type_urls};
+use segue_shared::xds_names::{OUTBOUND_ROUTES, SNAPSHOT_MARK, type_urls};
 use segue_sidecar_core::compile::compile;
 use segue_sidecar_core::reject::Reject;
 
-use super::delta::nack;
-use super::inbox::{Inbox, Incoming, TYPES};
+use super::delta::{meet, nack};
+use super::inbox::{Inbox, Incoming, NAMED_TYPES, Peer, TYPES};
 
 const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 
 /// Where this stream stands in each type.
 #[derive(Debug, Default)]
 pub(crate) struct SotwStream {
+    /// Whether it is known, or taken for known, who answers.
+    met: bool,
     types: BTreeMap<String, TypeState>,
 }
 
@@ -44,7 +47,9 @@ impl SotwStream {
                     requests.extend(stream.subscribe(type_url, names));
                 }
             } else if let Some(names) = inbox.wanted(type_url) {
-                requests.extend(stream.subscribe(type_url, names));
+                if inbox.peer() != Peer::Unknown || type_url == type_urls::ROUTE {
+                    requests.extend(stream.subscribe(type_url, names));
+                }
             } else {
                 stream.types.insert(type_url.to_owned(), TypeState::default());
                 requests.extend(stream.request(type_url, None));
@@ -62,8 +67,12 @@ impl SotwStream {
         response: DiscoveryResponse,
         inbox: &mut Inbox,
     ) -> (Vec<DiscoveryRequest>, Vec<Reject>) {
+        self.met = meet(self.met, response.control_plane.as_ref(), inbox);
         let DiscoveryResponse { version_info, resources, type_url, nonce, .. } = response;
-        let resources: Vec<Incoming> = resources.into_iter().map(unwrap).collect();
+        let mut resources: Vec<Incoming> = resources.into_iter().map(unwrap).collect();
+        if type_url == type_urls::VIRTUAL_HOST {
+            resources.iter_mut().for_each(name_host);
+        }
         let removed = absent(&type_url, &resources, inbox);
         let rejects = inbox.receive(&type_url, resources, &removed);
         let state = self.types.entry(type_url.clone()).or_default();
@@ -76,11 +85,25 @@ impl SotwStream {
         };
         let mut requests: Vec<DiscoveryRequest> =
             self.request(&type_url, error.map(Vec::as_slice)).into_iter().collect();
-        for type_url in [type_urls::ENDPOINT, type_urls::ROUTE] {
-            let names = inbox.wanted(type_url).unwrap_or_default();
-            requests.extend(self.subscribe(type_url, names));
-        }
+        requests.extend(self.follow(inbox));
         (requests, rejects)
+    }
+
+    /// Nobody has answered for a while: asks for all as of a control plane of other make.
+    pub fn unanswered(&mut self, inbox: &mut Inbox) -> Vec<DiscoveryRequest> {
+        if self.met || inbox.peer() != Peer::Unknown {
+            return Vec::new();
+        }
+        self.follow(inbox)
+    }
+
+    /// The requests that make what is wanted now the subscription.
+    fn follow(&mut self, inbox: &Inbox) -> Vec<DiscoveryRequest> {
+        let changed = NAMED_TYPES.into_iter().filter_map(|type_url| {
+            let names = inbox.wanted(type_url).unwrap_or_default();
+            self.subscribe(type_url, names)
+        });
+        changed.collect()
     }
 
     /// The request that makes `names` the subscription of a type, where it differs.
@@ -123,10 +146,28 @@ fn unwrap(any: Any) -> Incoming {
     Incoming { name: None, version: String::new(), resource: any }
 }
 
-/// Listeners and clusters that a response leaves out are gone; of other types it tells only changes.
+/// A virtual host that comes without an envelope, and so without the name of the resource, belongs to
+/// the outbound routes, as with our control plane, unless its own name says where it belongs.
+fn name_host(incoming: &mut Incoming) {
+    if incoming.name.is_some() {
+        return;
+    }
+    let Ok(host) = VirtualHost::decode(incoming.resource.value.as_slice()) else { return };
+    let own = host.name.strip_prefix(OUTBOUND_ROUTES).is_some_and(|rest| rest.starts_with('/'));
+    let name = if own { host.name } else { format!("{OUTBOUND_ROUTES}/{}", host.name) };
+    incoming.name = Some(name);
+}
+
+/// Listeners and clusters that a response leaves out are gone, and so are virtual hosts where all are
+/// asked for; of other types it tells only changes.
 /// A resource without a readable name might be any of them, so then none is gone.
 fn absent(type_url: &str, resources: &[Incoming], inbox: &Inbox) -> Vec<String> {
-    if !matches!(type_url, type_urls::LISTENER | type_urls::CLUSTER) {
+    let whole = match type_url {
+        type_urls::LISTENER | type_urls::CLUSTER => true,
+        type_urls::VIRTUAL_HOST => inbox.peer() == Peer::Segue,
+        _ => false,
+    };
+    if !whole {
         return Vec::new();
     }
     let mut gone = inbox.names(type_url);

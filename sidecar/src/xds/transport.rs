@@ -22,7 +22,7 @@ use super::inbox::Inbox;
 use super::settings::{XdsProtocol, XdsSettings};
 use super::sotw::SotwStream;
 
-/// Requests that wait for the control plane to read them. Each response makes at most three.
+/// Requests that wait for the control plane to read them. Each response makes at most four.
 const REQUESTS_WAITING: usize = 64;
 /// Time for the control plane to read on when that many wait.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,6 +108,14 @@ impl Stream {
             Self::Sotw { responses, .. } => {
                 responses.message().await?.map(Response::Sotw).ok_or_else(ended)
             }
+        }
+    }
+
+    /// Asks for all that an answer would have told how to ask for.
+    pub async fn unanswered(&mut self, inbox: &mut Inbox) -> Result<(), Status> {
+        match self {
+            Self::Delta { state, requests, .. } => send(requests, state.unanswered(inbox)).await,
+            Self::Sotw { state, requests, .. } => send(requests, state.unanswered(inbox)).await,
         }
     }
 

@@ -1,30 +1,64 @@
 //! From single resources to one snapshot. Resources come in any order; what is still missing is
 //! waited for.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod admit;
+mod host;
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::{OUTBOUND_LISTENER, short_type, type_urls};
 
+use self::admit::KeptHost;
+use self::host::{Configuration, Domains, Host, Routes};
+use self::place::Places;
 use super::cluster::{ClusterSpec, EndpointSource};
 use super::endpoint::Assignment;
-use super::listener::{Direction, Listener, RouteSource};
-use super::resource::Compiled;
-use super::route::RouteConfig;
+use super::listener::Direction;
 use crate::snapshot::{Cluster, ClusterTable, CompiledSnapshot, Endpoint};
 
 /// The newest good resource of each type and name.
 #[derive(Debug, Default)]
 pub struct Linker {
-    listeners: BTreeMap<Arc<str>, Arc<Listener>>,
-    routes: BTreeMap<Arc<str>, Arc<RouteConfig>>,
+    listeners: BTreeMap<Arc<str>, KeptListener>,
+    routes: BTreeMap<Arc<str>, Arc<Configuration>>,
+    /// Virtual hosts that came as resources of their own.
+    hosts: BTreeMap<Arc<str>, KeptHost>,
+    /// Whether the control plane has told the virtual hosts that there are.
+    hosts_told: bool,
+    domains: Domains,
+    places: Places,
     clusters: BTreeMap<Arc<str>, Arc<ClusterSpec>>,
     assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
     /// Clusters as last linked, so that an unchanged one stays the same `Arc`.
-    linked: BTreeMap<Arc<str>, Arc<Cluster>>,
+    linked: HashMap<Arc<str>, LinkedCluster>,
     /// Routes as last linked.
-    linked_routes: Option<Arc<RouteConfig>>,
+    linked_routes: Option<Arc<Routes>>,
+    /// The newest routes, linked or not; `None` after a change.
+    newest: Option<Arc<Routes>>,
+}
+
+/// A listener and its routes.
+#[derive(Debug)]
+struct KeptListener {
+    direction: Direction,
+    routes: Option<KeptSource>,
+}
+
+#[derive(Debug)]
+enum KeptSource {
+    Rds(Arc<str>),
+    Inline(Arc<Configuration>),
+}
+
+/// A cluster, and what it was made of.
+#[derive(Debug)]
+struct LinkedCluster {
+    spec: Arc<ClusterSpec>,
+    endpoints: Arc<[Endpoint]>,
+    cluster: Arc<Cluster>,
 }
 
 /// What came of linking.
@@ -37,34 +71,13 @@ pub enum Link {
 }
 
 impl Linker {
-    /// Takes a resource in place of the one of its type and name. Marks are not kept here.
-    pub fn put(&mut self, resource: Compiled) {
-        match resource {
-            Compiled::Listener(it) => drop(self.listeners.insert(Arc::clone(&it.name), it)),
-            Compiled::Routes(it) => drop(self.routes.insert(Arc::clone(&it.name), it)),
-            Compiled::Cluster(it) => drop(self.clusters.insert(Arc::clone(&it.name), it)),
-            Compiled::Assignment(it) => drop(self.assignments.insert(Arc::clone(&it.name), it)),
-            Compiled::Mark(_) => {}
-        }
-    }
-
-    /// Forgets a resource. Snapshots that were linked with it keep it.
-    pub fn remove(&mut self, type_url: &str, name: &str) {
-        match type_url {
-            type_urls::LISTENER => drop(self.listeners.remove(name)),
-            type_urls::ROUTE => drop(self.routes.remove(name)),
-            type_urls::CLUSTER => drop(self.clusters.remove(name)),
-            type_urls::ENDPOINT => drop(self.assignments.remove(name)),
-            _ => {}
-        }
-    }
-
     /// Names of a type that are here.
     pub fn names(&self, type_url: &str) -> BTreeSet<String> {
         let owned = |name: &Arc<str>| name.to_string();
         match type_url {
             type_urls::LISTENER => self.listeners.keys().map(owned).collect(),
             type_urls::ROUTE => self.routes.keys().map(owned).collect(),
+            type_urls::VIRTUAL_HOST => self.hosts.keys().map(owned).collect(),
             type_urls::CLUSTER => self.clusters.keys().map(owned).collect(),
             type_urls::ENDPOINT => self.assignments.keys().map(owned).collect(),
             _ => BTreeSet::new(),
@@ -76,10 +89,16 @@ impl Linker {
         let sources = self.listeners.values().filter_map(|listener| listener.routes.as_ref());
         sources
             .filter_map(|source| match source {
-                RouteSource::Rds(name) => Some(name.to_string()),
-                RouteSource::Inline(_) => None,
+                KeptSource::Rds(name) => Some(name.to_string()),
+                KeptSource::Inline(_) => None,
             })
             .collect()
+    }
+
+    /// Route configurations whose virtual hosts come as resources of their own.
+    pub fn wanted_hosts(&self) -> BTreeSet<String> {
+        let apart = |name: &String| self.routes.get(name.as_str()).is_some_and(|it| it.vhds);
+        self.wanted_routes().into_iter().filter(apart).collect()
     }
 
     /// Load assignments that clusters name: what to subscribe to.
@@ -93,85 +112,135 @@ impl Linker {
             .collect()
     }
 
+    /// The control plane has told all virtual hosts that there are now, if any. Until then, or the
+    /// first one, a configuration that takes them waits.
+    pub fn hosts_told(&mut self) {
+        self.hosts_told = true;
+    }
+
     /// Links the outbound listener to its routes, those to their clusters, and these to their
     /// endpoints.
     pub fn link(&mut self, revision: Option<Revision>) -> Link {
-        let Some(routes) = self.outbound() else {
+        let Some(routes) = self.newest_routes() else {
             return Link::Waiting { missing: self.missing_head() };
         };
         let mut missing = Vec::new();
-        let mut clusters = Vec::with_capacity(self.clusters.len().max(routes.clusters.len()));
-        for name in &routes.clusters {
-            match self.cluster(name) {
-                Ok(cluster) => clusters.push(cluster),
-                Err(what) => missing.push(what),
+        for place in &routes.places {
+            if let Err(what) = self.cluster(&place.name) {
+                missing.push(what);
             }
         }
         if !missing.is_empty() {
             return Link::Waiting { missing };
         }
-        Link::Ready(self.snapshot(&routes, clusters, revision))
+        Link::Ready(self.snapshot(routes, revision))
     }
 
-    /// The routes that linked last with the newest clusters, for as long as newer routes cannot
-    /// link: endpoints go on changing. A cluster that is gone stays as it was.
-    pub fn link_last_routes(&mut self, revision: Option<Revision>) -> Option<CompiledSnapshot> {
-        let routes = self.linked_routes.clone()?;
-        let last = |name: &Arc<str>| self.linked.get(name).map(Arc::clone);
-        let clusters =
-            routes.clusters.iter().map(|name| self.cluster(name).ok().or_else(|| last(name)));
-        let clusters = clusters.collect::<Option<Vec<_>>>()?;
-        Some(self.snapshot(&routes, clusters, revision))
-    }
-
-    /// A snapshot of routes and the clusters that they name. Clusters that no route names come after
-    /// those that routes name by index.
-    fn snapshot(
-        &mut self,
-        routes: &Arc<RouteConfig>,
-        mut clusters: Vec<Arc<Cluster>>,
-        revision: Option<Revision>,
-    ) -> CompiledSnapshot {
-        let routed: HashSet<&str> = routes.clusters.iter().map(|name| &**name).collect();
-        let others = self.clusters.keys().filter(|name| !routed.contains(&***name));
-        clusters.extend(others.filter_map(|name| self.cluster(name).ok()));
-        self.linked = clusters.iter().map(|it| (Arc::clone(&it.name), Arc::clone(it))).collect();
-        self.linked_routes = Some(Arc::clone(routes));
-        CompiledSnapshot {
-            generation: 0,
-            revision,
-            routes: Arc::clone(&routes.table),
-            clusters: ClusterTable::with_routed(clusters, routes.clusters.len()),
+    /// The newest of all that links, for as long as the whole does not: a virtual host that cannot
+    /// link stays as it was when it last did, clusters of it that are gone as well, and one that
+    /// never did is left out. `None` where nothing linked before.
+    pub fn link_held(&mut self, revision: Option<Revision>) -> Option<CompiledSnapshot> {
+        let last = self.linked_routes.clone()?;
+        let Some(newest) = self.newest_routes() else {
+            return Some(self.snapshot(last, revision));
+        };
+        let before: HashMap<&str, &Arc<Host>> =
+            last.hosts.iter().map(|host| (&*host.key, host)).collect();
+        let (mut hosts, mut held) = (Vec::with_capacity(newest.hosts.len()), Vec::new());
+        for host in &newest.hosts {
+            if host.places.iter().all(|place| self.cluster(&place.name).is_ok()) {
+                hosts.push(Arc::clone(host));
+            } else if let Some(before) = before.get(&*host.key) {
+                held.push(Arc::clone(before));
+            }
         }
+        // Those that link go first: a domain may have moved to one of them.
+        hosts.append(&mut held);
+        let routes = Arc::new(Routes::new(hosts, newest.table.ignore_port));
+        Some(self.snapshot(routes, revision))
+    }
+
+    /// A snapshot of routes and the clusters that they name. A cluster that is gone stays as it was.
+    /// Clusters that no route names come after those that routes name by index.
+    fn snapshot(&mut self, routes: Arc<Routes>, revision: Option<Revision>) -> CompiledSnapshot {
+        let mut placed: Vec<Option<Arc<Cluster>>> = vec![None; self.places.len()];
+        let mut routed: HashSet<&str> = HashSet::with_capacity(routes.places.len());
+        for place in &routes.places {
+            let cluster = self.cluster(&place.name).ok();
+            let last = || self.linked.get(&place.name).map(|last| Arc::clone(&last.cluster));
+            if let Some(slot) = placed.get_mut(place.index.0 as usize) {
+                *slot = cluster.or_else(last);
+            }
+            routed.insert(&place.name);
+        }
+        let names: Vec<Arc<str>> =
+            self.clusters.keys().filter(|name| !routed.contains(&***name)).cloned().collect();
+        let others: Vec<Arc<Cluster>> =
+            names.iter().filter_map(|name| self.cluster(name).ok()).collect();
+        let clusters = ClusterTable::placed(placed, others);
+        if self.linked.len() > clusters.len() {
+            self.linked.retain(|name, _| clusters.index_of(name).is_some());
+        }
+        let table = Arc::clone(&routes.table);
+        self.linked_routes = Some(routes);
+        CompiledSnapshot { generation: 0, revision, routes: table, clusters }
+    }
+
+    /// All routes of the outbound listener: virtual hosts of the configuration, and those that came
+    /// apart. `None` where some are still to come.
+    fn newest_routes(&mut self) -> Option<Arc<Routes>> {
+        if let Some(newest) = &self.newest {
+            return Some(Arc::clone(newest));
+        }
+        let configuration = self.outbound()?;
+        if configuration.vhds && !self.hosts_told {
+            return None;
+        }
+        self.places.sweep();
+        let mut hosts = configuration.hosts.clone();
+        if configuration.vhds {
+            let apart = self.hosts.values().filter(|it| it.configuration == configuration.name);
+            hosts.extend(apart.map(|it| Arc::clone(&it.host)));
+        }
+        let routes = Arc::new(Routes::new(hosts, configuration.ignore_port));
+        self.newest = Some(Arc::clone(&routes));
+        Some(routes)
     }
 
     /// The listener of requests that leave the application: the one whose direction says so (of
     /// several the one with our name, then the first by name), else the only one.
-    fn outbound_listener(&self) -> Option<&Arc<Listener>> {
-        let outbound = || self.listeners.values().filter(|it| it.direction == Direction::Outbound);
-        let ours = outbound().find(|it| &*it.name == OUTBOUND_LISTENER);
-        ours.or_else(|| outbound().next()).or_else(|| {
-            let mut usable = self.listeners.values().filter(|it| it.routes.is_some());
+    fn outbound_listener(&self) -> Option<&KeptListener> {
+        let outbound = || self.listeners.iter().filter(|it| it.1.direction == Direction::Outbound);
+        let ours = outbound().find(|(name, _)| &***name == OUTBOUND_LISTENER);
+        let found = ours.or_else(|| outbound().next()).or_else(|| {
+            let mut usable = self.listeners.iter().filter(|(_, it)| it.routes.is_some());
             usable.next().filter(|_| usable.next().is_none())
-        })
+        });
+        found.map(|(_, listener)| listener)
     }
 
-    fn outbound(&self) -> Option<Arc<RouteConfig>> {
+    fn outbound(&self) -> Option<Arc<Configuration>> {
         match self.outbound_listener()?.routes.as_ref()? {
-            RouteSource::Inline(routes) => Some(Arc::clone(routes)),
-            RouteSource::Rds(name) => self.routes.get(name).map(Arc::clone),
+            KeptSource::Inline(routes) => Some(Arc::clone(routes)),
+            KeptSource::Rds(name) => self.routes.get(name).map(Arc::clone),
         }
     }
 
     fn missing_head(&self) -> Vec<String> {
-        match self.outbound_listener().and_then(|listener| listener.routes.as_ref()) {
-            Some(RouteSource::Rds(name)) => vec![named(type_urls::ROUTE, name)],
-            _ => vec!["Listener with traffic_direction OUTBOUND".to_owned()],
+        let Some(source) = self.outbound_listener().and_then(|it| it.routes.as_ref()) else {
+            return vec!["Listener with traffic_direction OUTBOUND".to_owned()];
+        };
+        match source {
+            KeptSource::Rds(name) if self.routes.contains_key(name) => {
+                vec![named(type_urls::VIRTUAL_HOST, &format!("{name}/*"))]
+            }
+            KeptSource::Rds(name) => vec![named(type_urls::ROUTE, name)],
+            KeptSource::Inline(_) => Vec::new(),
         }
     }
 
     /// A cluster with its endpoints, or what is missing to it.
-    fn cluster(&self, name: &str) -> Result<Arc<Cluster>, String> {
+    fn cluster(&mut self, name: &Arc<str>) -> Result<Arc<Cluster>, String> {
         let spec = self.clusters.get(name).ok_or_else(|| named(type_urls::CLUSTER, name))?;
         let endpoints: &Arc<[Endpoint]> = match &spec.source {
             EndpointSource::Static(endpoints) => endpoints,
@@ -180,6 +249,13 @@ impl Linker {
                 None => return Err(named(type_urls::ENDPOINT, name)),
             },
         };
+        let before = self.linked.get(name);
+        if let Some(before) = before
+            && Arc::ptr_eq(&before.spec, spec)
+            && Arc::ptr_eq(&before.endpoints, endpoints)
+        {
+            return Ok(Arc::clone(&before.cluster));
+        }
         let cluster = Cluster {
             name: Arc::clone(&spec.name),
             version: spec.version.clone(),
@@ -188,10 +264,17 @@ impl Linker {
             limits: spec.limits.clone(),
             endpoints: Arc::clone(endpoints),
         };
-        match self.linked.get(name) {
-            Some(before) if **before == cluster => Ok(Arc::clone(before)),
-            _ => Ok(Arc::new(cluster)),
-        }
+        let cluster = match before {
+            Some(before) if *before.cluster == cluster => Arc::clone(&before.cluster),
+            _ => Arc::new(cluster),
+        };
+        let linked = LinkedCluster {
+            spec: Arc::clone(spec),
+            endpoints: Arc::clone(endpoints),
+            cluster: Arc::clone(&cluster),
+        };
+        self.linked.insert(Arc::clone(name), linked);
+        Ok(cluster)
     }
 }
 

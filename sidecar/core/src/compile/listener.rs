@@ -54,7 +54,7 @@ pub enum RouteSource {
     /// The route configuration of this name.
     Rds(Arc<str>),
     /// The listener itself.
-    Inline(Arc<RouteConfig>),
+    Inline(Box<RouteConfig>),
 }
 
 pub(crate) fn listener(message: &PbListener) -> Result<Listener, Fault> {
@@ -113,7 +113,11 @@ fn connection_manager(any: &Any) -> Result<RouteSource, Fault> {
         }
         Some(RouteSpecifier::RouteConfig(inline)) => {
             let inline = route_config(inline).map_err(|fault| fault.under("route_config"))?;
-            Ok(RouteSource::Inline(Arc::new(inline)))
+            if inline.vhds {
+                return Err(Fault::at("vhds", "only a RouteConfiguration of its own may have it")
+                    .under("route_config"));
+            }
+            Ok(RouteSource::Inline(Box::new(inline)))
         }
         Some(RouteSpecifier::ScopedRoutes(_)) => Err(unsupported("scoped_routes")),
         None => Err(Fault::at("rds", "must be set")),

@@ -18,4 +18,4 @@ pub use endpoint::Assignment;
 pub use link::{Link, Linker};
 pub use listener::{Direction, Listener, RouteSource};
 pub use resource::{Compiled, Mark, compile};
-pub use route::RouteConfig;
+pub use route::{HostResource, HostSpec, RouteConfig};

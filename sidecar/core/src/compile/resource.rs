@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use prost::Message;
 use segue_proto::extension::v1::SnapshotMark;
 use segue_shared::ids::Revision;
@@ -14,14 +14,15 @@ use segue_shared::xds_names::{self, type_urls};
 use super::cluster::{ClusterSpec, cluster};
 use super::endpoint::{Assignment, assignment};
 use super::listener::{Listener, listener};
-use super::route::{RouteConfig, route_config};
+use super::route::{HostResource, RouteConfig, host_resource, route_config};
 use crate::reject::{Fault, Reject};
 
 /// A compiled resource.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Compiled {
-    Listener(Arc<Listener>),
-    Routes(Arc<RouteConfig>),
+    Listener(Box<Listener>),
+    Routes(Box<RouteConfig>),
+    Host(Box<HostResource>),
     Cluster(Arc<ClusterSpec>),
     Assignment(Arc<Assignment>),
     Mark(Mark),
@@ -40,6 +41,7 @@ impl Compiled {
         match self {
             Self::Listener(listener) => &listener.name,
             Self::Routes(routes) => &routes.name,
+            Self::Host(host) => &host.name,
             Self::Cluster(cluster) => &cluster.name,
             Self::Assignment(assignment) => &assignment.name,
             Self::Mark(_) => xds_names::SNAPSHOT_MARK,
@@ -54,11 +56,16 @@ pub fn compile(type_url: &str, name: Option<&str>, value: &[u8]) -> Result<Compi
     let compiled = match type_url {
         type_urls::LISTENER => decode(value).and_then(|message: PbListener| {
             own_name.clone_from(&message.name);
-            listener(&message).map(|it| Compiled::Listener(Arc::new(it)))
+            listener(&message).map(|it| Compiled::Listener(Box::new(it)))
         }),
         type_urls::ROUTE => decode(value).and_then(|message: RouteConfiguration| {
             own_name.clone_from(&message.name);
-            route_config(&message).map(|it| Compiled::Routes(Arc::new(it)))
+            route_config(&message).map(|it| Compiled::Routes(Box::new(it)))
+        }),
+        type_urls::VIRTUAL_HOST => decode(value).and_then(|message: VirtualHost| {
+            own_name.clone_from(&message.name);
+            host_resource(name.unwrap_or(&own_name), &message)
+                .map(|it| Compiled::Host(Box::new(it)))
         }),
         type_urls::CLUSTER => decode(value).and_then(|message: Cluster| {
             own_name.clone_from(&message.name);

@@ -54,7 +54,7 @@ mod tests {
         let mut table = RouteTable { ignore_port, ..RouteTable::default() };
         for domain in domains {
             let host = Arc::new(VirtualHost { name: (*domain).into(), routes: Vec::new() });
-            table.insert(domain, host).unwrap();
+            assert!(table.insert(&domain.parse().unwrap(), host));
         }
         table
     }

@@ -19,7 +19,8 @@ impl ClusterIndex {
 /// The clusters of one snapshot.
 #[derive(Debug, Default)]
 pub struct ClusterTable {
-    clusters: Vec<Arc<Cluster>>,
+    /// First the places that routes lead to, then clusters that no route names.
+    places: Vec<Option<Arc<Cluster>>>,
     by_name: HashMap<Arc<str>, ClusterIndex>,
     routed: usize,
 }
@@ -85,22 +86,29 @@ pub struct Endpoint {
 impl ClusterTable {
     /// A table of these clusters, all of which routes name; the first of two with one name counts.
     pub fn new(clusters: Vec<Arc<Cluster>>) -> Self {
-        let routed = clusters.len();
-        Self::with_routed(clusters, routed)
+        Self::placed(clusters.into_iter().map(Some).collect(), [])
     }
 
-    /// A table of clusters of which routes name the first `routed`.
-    pub fn with_routed(clusters: Vec<Arc<Cluster>>, routed: usize) -> Self {
-        let mut by_name = HashMap::with_capacity(clusters.len());
-        for (i, cluster) in clusters.iter().enumerate() {
-            by_name.entry(Arc::clone(&cluster.name)).or_insert(ClusterIndex(i as u32));
+    /// A table of the clusters that routes name, each at its place, and of others. A place may be
+    /// empty: no route of the same snapshot leads there.
+    pub fn placed(
+        mut places: Vec<Option<Arc<Cluster>>>,
+        others: impl IntoIterator<Item = Arc<Cluster>>,
+    ) -> Self {
+        let routed = places.len();
+        places.extend(others.into_iter().map(Some));
+        let mut by_name = HashMap::with_capacity(places.len());
+        for (i, cluster) in places.iter().enumerate() {
+            if let Some(cluster) = cluster {
+                by_name.entry(Arc::clone(&cluster.name)).or_insert(ClusterIndex(i as u32));
+            }
         }
-        Self { clusters, by_name, routed }
+        Self { places, by_name, routed }
     }
 
     /// The cluster at an index of the same snapshot.
     pub fn get(&self, index: ClusterIndex) -> Option<&Arc<Cluster>> {
-        self.clusters.get(index.0 as usize)
+        self.places.get(index.0 as usize)?.as_ref()
     }
 
     /// The place of a name.
@@ -116,21 +124,21 @@ impl ClusterTable {
 
     /// The clusters that routes name.
     pub fn routed(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.clusters.iter().take(self.routed)
+        self.places.iter().take(self.routed).flatten()
     }
 
     /// All clusters in the order of their indices.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.clusters.iter()
+        self.places.iter().flatten()
     }
 
     /// Number of clusters.
     pub fn len(&self) -> usize {
-        self.clusters.len()
+        self.by_name.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty()
+        self.by_name.is_empty()
     }
 }

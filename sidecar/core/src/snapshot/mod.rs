@@ -9,9 +9,9 @@ use segue_shared::ids::Revision;
 
 pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
 pub use route::{
-    DirectResponse, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain, PathMatcher,
-    PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher, RouteTable,
-    Split, SplitKey, ValueMatcher, VirtualHost,
+    DirectResponse, Domain, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain,
+    PathMatcher, PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher,
+    RouteTable, Split, SplitKey, ValueMatcher, VirtualHost,
 };
 
 /// All that requests of one moment are decided by. Swapped as a whole, loaded once a request.

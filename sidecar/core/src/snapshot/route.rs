@@ -1,6 +1,9 @@
 //! Routes: from host and request to an action.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,60 +19,95 @@ use super::ClusterIndex;
 #[derive(Debug, Default)]
 pub struct RouteTable {
     /// Lower-case host (with `:port` unless `ignore_port`) to virtual host.
-    pub exact: HashMap<Box<str>, Arc<VirtualHost>>,
+    pub exact: HashMap<Arc<str>, Arc<VirtualHost>>,
     /// `.example.com` of `*.example.com`, the longest first.
-    pub suffixes: Vec<(Box<str>, Arc<VirtualHost>)>,
+    pub suffixes: Vec<(Arc<str>, Arc<VirtualHost>)>,
     /// `example.` of `example.*`, the longest first.
-    pub prefixes: Vec<(Box<str>, Arc<VirtualHost>)>,
+    pub prefixes: Vec<(Arc<str>, Arc<VirtualHost>)>,
     /// `*`.
     pub any: Option<Arc<VirtualHost>>,
     /// Whether a port in the authority is left out of the lookup.
     pub ignore_port: bool,
 }
 
-/// A domain that is no host, `*.suffix`, `prefix.*` or `*`, or that another virtual host has.
+/// What a virtual host answers for, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Domain {
+    Exact(Arc<str>),
+    /// `.example.com` of `*.example.com`.
+    Suffix(Arc<str>),
+    /// `example.` of `example.*`.
+    Prefix(Arc<str>),
+    /// `*`.
+    Any,
+}
+
+/// A domain that is no host, `*.suffix`, `prefix.*` or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum InvalidDomain {
-    #[error("{0:?} is no domain: use a host, `*.suffix`, `prefix.*` or `*`")]
-    Malformed(String),
-    #[error("domain {0:?} belongs to another virtual host already")]
-    Taken(String),
+#[error("{0:?} is no domain: use a host, `*.suffix`, `prefix.*` or `*`")]
+pub struct InvalidDomain(String);
+
+impl FromStr for Domain {
+    type Err = InvalidDomain;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDomain> {
+        let lower = text.to_ascii_lowercase();
+        let malformed = || InvalidDomain(text.to_owned());
+        if lower.is_empty() || lower.matches('*').count() > 1 {
+            return Err(malformed());
+        }
+        if lower == "*" {
+            Ok(Self::Any)
+        } else if let Some(suffix) = lower.strip_prefix('*') {
+            Ok(Self::Suffix(suffix.into()))
+        } else if let Some(prefix) = lower.strip_suffix('*') {
+            Ok(Self::Prefix(prefix.into()))
+        } else if lower.contains('*') {
+            Err(malformed())
+        } else {
+            Ok(Self::Exact(lower.into()))
+        }
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 impl RouteTable {
-    /// Adds a domain of a virtual host.
-    pub fn insert(&mut self, domain: &str, host: Arc<VirtualHost>) -> Result<(), InvalidDomain> {
-        let lower = domain.to_ascii_lowercase();
-        let taken = || InvalidDomain::Taken(domain.to_owned());
-        if lower.is_empty() || lower.matches('*').count() > 1 {
-            return Err(InvalidDomain::Malformed(domain.to_owned()));
-        }
-        if lower == "*" {
-            return match self.any.replace(host) {
-                Some(_) => Err(taken()),
-                None => Ok(()),
-            };
-        }
-        let (list, part) = if let Some(suffix) = lower.strip_prefix('*') {
-            (&mut self.suffixes, suffix)
-        } else if let Some(prefix) = lower.strip_suffix('*') {
-            (&mut self.prefixes, prefix)
-        } else if lower.contains('*') {
-            return Err(InvalidDomain::Malformed(domain.to_owned()));
-        } else {
-            return match self.exact.insert(lower.into(), host) {
-                Some(_) => Err(taken()),
-                None => Ok(()),
-            };
+    /// Adds a domain of a virtual host, unless another one has it already; whether it was added.
+    pub fn insert(&mut self, domain: &Domain, host: Arc<VirtualHost>) -> bool {
+        let (list, part) = match domain {
+            Domain::Exact(name) => match self.exact.entry(Arc::clone(name)) {
+                Entry::Occupied(_) => return false,
+                Entry::Vacant(free) => {
+                    free.insert(host);
+                    return true;
+                }
+            },
+            Domain::Any if self.any.is_some() => return false,
+            Domain::Any => {
+                self.any = Some(host);
+                return true;
+            }
+            Domain::Suffix(suffix) => (&mut self.suffixes, suffix),
+            Domain::Prefix(prefix) => (&mut self.prefixes, prefix),
         };
         // The longest first, then by text, so that one of each can be found by halving.
         match list.binary_search_by(|(other, _)| {
-            part.len().cmp(&other.len()).then_with(|| other.as_ref().cmp(part))
+            part.len().cmp(&other.len()).then_with(|| other.cmp(part))
         }) {
-            Ok(_) => Err(taken()),
+            Ok(_) => false,
             Err(at) => {
-                list.insert(at, (part.into(), host));
-                Ok(())
+                list.insert(at, (Arc::clone(part), host));
+                true
             }
         }
     }

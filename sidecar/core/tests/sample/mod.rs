@@ -22,7 +22,8 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
-    FilterConfig, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+    FilterConfig, Route, RouteAction, RouteConfiguration, RouteMatch, Vhds, VirtualHost,
+    WeightedCluster,
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -117,6 +118,19 @@ pub fn routes(hosts: &[(&str, &str)]) -> RouteConfiguration {
         host(name, to(ClusterSpecifier::Cluster((*cluster).to_owned())))
     };
     config(hosts.iter().map(one).collect())
+}
+
+/// A configuration whose hosts come apart.
+pub fn vhds() -> RouteConfiguration {
+    RouteConfiguration { vhds: Some(Vhds { config_source: Some(ads()) }), ..config(Vec::new()) }
+}
+
+/// A host of its own that leads to one cluster.
+pub fn virtual_host(name: &str, domains: &[&str], cluster: &str) -> VirtualHost {
+    VirtualHost {
+        domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+        ..host(name, to(ClusterSpecifier::Cluster(cluster.to_owned())))
+    }
 }
 
 /// One host with weights.

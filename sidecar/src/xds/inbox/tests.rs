@@ -1,5 +1,7 @@
 //! Whole conversations with a control plane, without I/O: responses in, requests out.
 
+mod wildcard;
+
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
