@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::settings::Settings;
 use crate::store::{RedbStore, Store, StoreError};
-use crate::xds::{SnapshotCache, xds_services};
+use crate::xds::{SnapshotCache, XdsServices, xds_services};
 
 /// A running control plane. Dropping it stops it at once.
 pub struct ControlPlane {
@@ -71,7 +71,8 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         report_interval: Duration::from_secs(u64::from(settings.report_interval_seconds)),
     });
     let metrics = Metrics::new();
-    let cache = SnapshotCache::new();
+    let cache = SnapshotCache::new(metrics.streams());
+    let streamed = metrics.streams();
     let declared = Declared::new(Arc::clone(&store));
     let most_resources = usize::try_from(settings.max_resources).unwrap_or(usize::MAX);
     let pages = Pages {
@@ -87,12 +88,12 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         drain: drain.clone(),
     };
     let api = api.router().await?;
-    let streams = xds_services(cache.clone(), fleet.clone(), drain.clone()).router();
+    let streams = xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone());
 
     let mut tasks = JoinSet::new();
     tasks.spawn(publish(declared.watch(), cache, fleet, drain.clone()));
     tasks.spawn(named("declared", declared.run(drain.clone())));
-    tasks.spawn(named("xds", serve("xds", streams, xds, drain.clone())));
+    tasks.spawn(named("xds", serve_xds(streams, xds, drain.clone())));
     tasks.spawn(named("admin", serve("admin", api, admin, drain.clone())));
     tasks.spawn(named("http", http::serve(http, pages)));
     let drain_most = Duration::from_secs(u64::from(settings.drain_seconds));
@@ -202,6 +203,12 @@ async fn serve(name: &'static str, router: Router, listener: TcpListener, drain:
     let served = router.serve_with_incoming_shutdown(incoming, drain.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, name, "a port is not served any more");
+    }
+}
+
+async fn serve_xds(streams: XdsServices, listener: TcpListener, drain: DrainSignal) {
+    if let Err(error) = streams.serve(listener, drain).await {
+        tracing::error!(%error, "the xDS port is not served any more");
     }
 }
 

@@ -13,6 +13,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::fleet::Counts;
 
+mod streams;
+
+pub use streams::StreamMetrics;
+
 /// The metrics of one control plane; clones share them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -31,6 +35,7 @@ struct Inner {
     behind: UnsignedGauge,
     stale: UnsignedGauge,
     rejections: UnsignedGauge,
+    streams: StreamMetrics,
 }
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
@@ -82,6 +87,7 @@ impl Metrics {
         );
         let rejections =
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
+        let streams = StreamMetrics::register(&mut registry);
         let inner = Inner {
             registry,
             commits,
@@ -94,8 +100,14 @@ impl Metrics {
             behind,
             stale,
             rejections,
+            streams,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// What is counted of the xDS port.
+    pub fn streams(&self) -> StreamMetrics {
+        self.inner.streams.clone()
     }
 
     /// A change was committed.

@@ -52,7 +52,7 @@ impl Publisher {
             self.discovery.follow(&config);
             self.discovery.asked().await;
             let revision = config.revision;
-            self.cache.publish(config, self.discovery.endpoints());
+            self.publish(config).await;
             self.fleet.published(revision);
             let quiet = Instant::now() + BURST;
             tokio::select! {
@@ -61,6 +61,15 @@ impl Publisher {
             }
             // After a quiet time this has passed already.
             sleep_until(quiet).await;
+        }
+    }
+
+    /// Compiles on a thread of its own: streams go on meanwhile.
+    async fn publish(&mut self, config: Arc<MeshConfig>) {
+        let (cache, endpoints) = (self.cache.clone(), self.discovery.endpoints());
+        let published = tokio::task::spawn_blocking(move || cache.publish(config, endpoints)).await;
+        if let Err(error) = published {
+            tracing::error!(%error, "a publication broke: streams keep what they have");
         }
     }
 }

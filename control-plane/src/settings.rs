@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::xds;
+
 /// Segue's control plane: keeps the configuration, checks it, and streams it to sidecars.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "segue-control-plane", version)]
@@ -87,6 +89,9 @@ pub struct Settings {
     )]
     pub max_resources: u32,
 
+    #[command(flatten)]
+    pub xds: xds::Settings,
+
     /// Time for open requests and streams to end after SIGTERM, in seconds.
     #[arg(
         long,
@@ -121,6 +126,7 @@ impl Settings {
             stale_after_seconds: 15,
             report_interval_seconds: 1,
             max_resources: 50_000,
+            xds: xds::Settings::default(),
             drain_seconds: 5,
             log_level: "info".to_owned(),
             log_json: false,

@@ -20,7 +20,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use prost::Message;
 use segue_control_plane::fleet::{Fleet, SidecarStatus};
-use segue_control_plane::xds::{SnapshotCache, xds_services};
+use segue_control_plane::metrics::StreamMetrics;
+use segue_control_plane::xds::{Settings, SnapshotCache, xds_services};
 use segue_control_plane_core::compile::ResolvedEndpoints;
 use segue_control_plane_core::config::mesh::{MeshConfig, Protocol, Service, Version};
 use segue_proto::report::v1::report_service_client::ReportServiceClient;
@@ -31,7 +32,7 @@ use segue_shared::xds_names::short_type;
 use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
@@ -58,11 +59,16 @@ impl Server {
     async fn silent() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (cache, fleet, drain) = (SnapshotCache::new(), Fleet::new(), DrainSignal::new());
-        let services = xds_services(cache.clone(), fleet.clone(), drain.clone());
-        let until = drain.clone().cancelled_owned();
-        let incoming = TcpListenerStream::new(listener);
-        tokio::spawn(services.router().serve_with_incoming_shutdown(incoming, until));
+        let (cache, fleet, drain) = (SnapshotCache::default(), Fleet::new(), DrainSignal::new());
+        let metrics = StreamMetrics::default();
+        let services = xds_services(
+            cache.clone(),
+            fleet.clone(),
+            Settings::default(),
+            metrics.clone(),
+            drain.clone(),
+        );
+        tokio::spawn(services.serve(listener, drain.clone()));
         let channel =
             Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { cache, fleet, drain, channel }

@@ -1,9 +1,17 @@
 //! The xDS server: snapshots to streams, ADS in both variants.
 
+mod connections;
+mod frames;
+mod open;
+mod pace;
 mod server;
+mod service;
+mod settings;
 mod snapshot_cache;
 mod status;
 mod stream;
 
 pub use server::{XdsServices, xds_services};
-pub use snapshot_cache::SnapshotCache;
+pub use service::AdsService;
+pub use settings::Settings;
+pub use snapshot_cache::{SnapshotCache, Snapshots};

@@ -1,54 +1,97 @@
 //! The services of the xDS port, with their limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use segue_proto::report::v1::report_service_server::ReportServiceServer;
 use segue_shared::shutdown::DrainSignal;
+use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
-use super::SnapshotCache;
+use super::connections::Connections;
+use super::open::OpenStreams;
+use super::service::AdsService;
 use super::stream::Ads;
+use super::{Settings, SnapshotCache};
 use crate::fleet::Fleet;
+use crate::metrics::StreamMetrics;
 use crate::reports::intake::Intake;
 
-/// Largest request.
-const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// Largest response: a snapshot's resources of one type.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+/// Largest report.
+const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams of one connection: a node needs two.
+/// Streams of one connection: a sidecar needs two, a gRPC process one for each service it calls.
 const MAX_STREAMS: u32 = 100;
+/// What a client may send before we have read it: requests are small.
+const WINDOW_BYTES: u32 = 64 * 1024;
+const FRAME_BYTES: u32 = 16 * 1024;
+/// Headers of one request, tokens included.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Streams that a client opened and reset before we looked at them.
+const MAX_PENDING_RESETS: usize = 20;
 
 /// What is served on the xDS port.
 #[derive(Debug)]
 pub struct XdsServices {
-    pub ads: AggregatedDiscoveryServiceServer<Ads>,
+    pub ads: AdsService,
     pub reports: ReportServiceServer<Intake>,
+    open: OpenStreams,
+    connections: Connections,
+    settings: Arc<Settings>,
 }
 
 /// The services of the xDS port. Their streams end when `drain` begins.
-pub fn xds_services(cache: SnapshotCache, fleet: Fleet, drain: DrainSignal) -> XdsServices {
-    let ads = Ads::new(cache, fleet.clone(), drain.clone());
+pub fn xds_services(
+    cache: SnapshotCache,
+    fleet: Fleet,
+    settings: Settings,
+    metrics: StreamMetrics,
+    drain: DrainSignal,
+) -> XdsServices {
+    let settings = Arc::new(settings);
+    let connections = Connections::new(settings.xds_max_connections, metrics.clone());
+    let open = OpenStreams::new(&settings, connections.clone(), metrics.clone(), drain.clone());
+    let reports = Intake::new(fleet.clone(), drain);
+    let shared = Arc::clone(&settings);
+    let ads = Ads { cache, fleet, open: open.clone(), metrics, settings: shared };
     XdsServices {
-        ads: AggregatedDiscoveryServiceServer::new(ads)
-            .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(MAX_RESPONSE_BYTES),
-        reports: ReportServiceServer::new(Intake::new(fleet, drain))
-            .max_decoding_message_size(MAX_REQUEST_BYTES),
+        ads: AdsService::new(ads),
+        reports: ReportServiceServer::new(reports).max_decoding_message_size(MAX_REPORT_BYTES),
+        open,
+        connections,
+        settings,
     }
 }
 
 impl XdsServices {
-    /// A server of these services that closes connections whose other end is silently gone. Serve
-    /// it with `serve_with_incoming_shutdown`.
-    pub fn router(self) -> Router {
+    /// Serves a port until the drain, and then until its connections are gone.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        drain: DrainSignal,
+    ) -> Result<(), tonic::transport::Error> {
+        let (open, incoming) = (self.open.clone(), self.connections.accept(listener));
+        let served = self.router().serve_with_incoming_shutdown(incoming, drain.cancelled_owned());
+        tokio::select! {
+            served = served => served,
+            () = open.watch_stalled() => Ok(()),
+        }
+    }
+
+    /// A server of these services that closes connections whose other end is silently gone.
+    fn router(self) -> Router {
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .max_concurrent_streams(MAX_STREAMS)
+            .max_connection_age(self.settings.connection_age())
             .add_service(self.ads)
             .add_service(self.reports)
     }

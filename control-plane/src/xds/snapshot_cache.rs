@@ -1,15 +1,19 @@
 //! Compiled snapshots, one for each class of node, shared by all streams.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use segue_control_plane_core::compile::{Compiler, NodeClass, NodeKind, ResolvedEndpoints};
 use segue_control_plane_core::config::mesh::MeshConfig;
 use segue_control_plane_core::snapshot::XdsSnapshot;
 use tokio::sync::watch;
 
-/// Most classes that are kept compiled. Beyond it, classes that no stream watches make room.
-const MAX_CLASSES: usize = 256;
+use crate::metrics::StreamMetrics;
+
+/// Most kinds of node at one time: addresses of outbound listeners, in the main. Each is compiled.
+const MAX_KINDS: usize = 64;
+/// Most classes at one time: instances of so many services, of all kinds.
+const MAX_CLASSES: usize = 16_384;
 
 /// The snapshots. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -19,62 +23,76 @@ pub struct SnapshotCache {
 
 #[derive(Debug, Default)]
 struct Shared {
+    metrics: StreamMetrics,
+    /// Who compiles holds this, so one at a time. Taken before `classes`, and only on threads that
+    /// may block.
     compiled: Mutex<Compiled>,
+    /// Held for moments: streams that open look here first.
+    classes: RwLock<HashMap<NodeClass, watch::Sender<Published>>>,
     published: watch::Sender<bool>,
 }
 
+/// What the snapshots are compiled of, and by whom.
 #[derive(Debug, Default)]
 struct Compiled {
     config: Arc<MeshConfig>,
     endpoints: Arc<ResolvedEndpoints>,
-    compilers: BTreeMap<NodeKind, Compiler>,
-    classes: BTreeMap<NodeClass, watch::Sender<Arc<XdsSnapshot>>>,
+    compilers: HashMap<NodeKind, Compiler>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Published {
+    /// Counts the snapshots of a class.
+    serial: u64,
+    snapshot: Arc<XdsSnapshot>,
+}
+
+/// The snapshots of a class: the newest now, and every one that is newest at some later look.
+#[derive(Debug)]
+pub struct Snapshots {
+    receiver: watch::Receiver<Published>,
+    seen: u64,
 }
 
 impl SnapshotCache {
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(metrics: StreamMetrics) -> Self {
+        Self { shared: Arc::new(Shared { metrics, ..Shared::default() }) }
     }
 
-    /// The snapshots of a class: the newest now, and every one that is newest at some later look.
-    /// Compiles the class where it is a new one; `None` where all places for classes are taken.
-    pub fn watch(&self, class: NodeClass) -> Option<watch::Receiver<Arc<XdsSnapshot>>> {
-        let mut compiled = self.compiled();
-        if let Some(sender) = compiled.classes.get(&class) {
-            return Some(sender.subscribe());
+    /// The snapshots of a class. Compiles it where it is a new one; `None` where all places for
+    /// classes are taken.
+    pub async fn watch(&self, class: NodeClass) -> Option<Snapshots> {
+        if let Some(snapshots) = self.shared.known(&class) {
+            return Some(snapshots);
         }
-        if compiled.classes.len() >= MAX_CLASSES {
-            compiled.classes.retain(|_, sender| sender.receiver_count() > 0);
-        }
-        if compiled.classes.len() >= MAX_CLASSES {
-            return None;
-        }
-        let first = compiled.snapshot(&class);
-        let (sender, receiver) = watch::channel(first);
-        compiled.classes.insert(class, sender);
-        Some(receiver)
+        let shared = Arc::clone(&self.shared);
+        // An error is the end of the process.
+        tokio::task::spawn_blocking(move || shared.learn(class)).await.ok().flatten()
     }
 
-    /// Compiles what changed for every known class and hands the snapshots to their streams.
+    /// Compiles what changed for every watched class and hands the snapshots to their streams;
+    /// classes that nobody watches are dropped. Blocks: call it where that is allowed.
     pub fn publish(&self, config: Arc<MeshConfig>, endpoints: Arc<ResolvedEndpoints>) {
-        let mut compiled = self.compiled();
-        let compiled = &mut *compiled;
+        let shared = &self.shared;
+        let mut compiled = shared.compiled();
         (compiled.config, compiled.endpoints) = (config, endpoints);
-        for compiler in compiled.compilers.values_mut() {
-            if let Err(problems) = compiler.update(&compiled.config, &compiled.endpoints) {
-                tracing::error!(%problems, "a configuration is not sent; the last good one stays");
-            }
-        }
-        for (class, sender) in &compiled.classes {
-            let Some(compiler) = compiled.compilers.get_mut(&class.kind) else { continue };
-            let next = snapshot(compiler, class);
+        let watched = shared.drop_idle();
+        compiled.retain(&watched);
+        compiled.update(&shared.metrics);
+        for class in &watched {
+            let next = compiled.snapshot(class);
+            let classes = shared.classes.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(sender) = classes.get(class) else { continue };
             sender.send_if_modified(|current| {
-                let is_new = current.digest != next.digest || !self.is_published();
-                *current = next;
+                let is_new = current.snapshot.digest != next.digest || !self.is_published();
+                if is_new {
+                    *current = Published { serial: current.serial + 1, snapshot: next };
+                }
                 is_new
             });
         }
-        self.shared.published.send_replace(true);
+        drop(compiled);
+        shared.published.send_replace(true);
     }
 
     /// Whether there has been a first [`SnapshotCache::publish`]. Before it streams wait, because
@@ -88,29 +106,118 @@ impl SnapshotCache {
         // The sender lives as long as this cache.
         let _ = self.shared.published.subscribe().wait_for(|published| *published).await;
     }
+}
+
+impl Shared {
+    fn known(&self, class: &NodeClass) -> Option<Snapshots> {
+        let classes = self.classes.read().unwrap_or_else(PoisonError::into_inner);
+        classes.get(class).map(Snapshots::of)
+    }
+
+    fn learn(&self, class: NodeClass) -> Option<Snapshots> {
+        let mut compiled = self.compiled();
+        // Another stream may have been faster.
+        if let Some(snapshots) = self.known(&class) {
+            return Some(snapshots);
+        }
+        if !compiled.compilers.contains_key(&class.kind) && compiled.compilers.len() >= MAX_KINDS
+            || self.count() >= MAX_CLASSES
+        {
+            let watched = self.drop_idle();
+            compiled.retain(&watched);
+        }
+        if !compiled.compilers.contains_key(&class.kind) && compiled.compilers.len() >= MAX_KINDS
+            || self.count() >= MAX_CLASSES
+        {
+            return None;
+        }
+        let first = compiled.snapshot(&class);
+        let sender = watch::Sender::new(Published { serial: 0, snapshot: first });
+        let snapshots = Snapshots::of(&sender);
+        let mut classes = self.classes.write().unwrap_or_else(PoisonError::into_inner);
+        classes.insert(class, sender);
+        self.metrics.classes.set(classes.len() as u64);
+        Some(snapshots)
+    }
+
+    fn count(&self) -> usize {
+        self.classes.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Drops the classes that nobody watches; what is left.
+    fn drop_idle(&self) -> HashSet<NodeClass> {
+        let mut classes = self.classes.write().unwrap_or_else(PoisonError::into_inner);
+        classes.retain(|_, sender| sender.receiver_count() > 0);
+        self.metrics.classes.set(classes.len() as u64);
+        classes.keys().cloned().collect()
+    }
 
     fn compiled(&self) -> MutexGuard<'_, Compiled> {
-        self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshots {
+    fn of(sender: &watch::Sender<Published>) -> Self {
+        let receiver = sender.subscribe();
+        let seen = receiver.borrow().serial;
+        Self { receiver, seen }
+    }
+
+    /// The newest snapshot, and how many came and went since the last look.
+    pub fn newest(&mut self) -> (Arc<XdsSnapshot>, u64) {
+        let newest = self.receiver.borrow_and_update();
+        let skipped = newest.serial.saturating_sub(self.seen + 1);
+        self.seen = newest.serial;
+        (Arc::clone(&newest.snapshot), skipped)
+    }
+
+    /// Waits for a newer snapshot than at the last look. `false` where none will ever come.
+    pub async fn changed(&mut self) -> bool {
+        self.receiver.changed().await.is_ok()
+    }
+
+    /// Whether there is a newer snapshot than at the last look.
+    pub fn has_changed(&self) -> bool {
+        self.receiver.has_changed().unwrap_or(false)
     }
 }
 
 impl Compiled {
+    /// Forgets compilers and scopes that no class needs.
+    fn retain(&mut self, classes: &HashSet<NodeClass>) {
+        let kinds: HashSet<NodeKind> = classes.iter().map(|class| class.kind).collect();
+        self.compilers.retain(|kind, _| kinds.contains(kind));
+        for (kind, compiler) in &mut self.compilers {
+            compiler.retain_scopes(|service| {
+                classes.contains(&NodeClass { kind: *kind, service: Some(service.clone()) })
+            });
+        }
+    }
+
+    fn update(&mut self, metrics: &StreamMetrics) {
+        let mut problems = 0;
+        for (kind, compiler) in &mut self.compilers {
+            if let Err(found) = compiler.update(&self.config, &self.endpoints) {
+                tracing::error!(?kind, %found, "a configuration is not sent; the last good one stays");
+                problems += found.0.len() as u64;
+            }
+        }
+        metrics.compile_problems.set(problems);
+    }
+
     /// What nodes of a class get now.
     fn snapshot(&mut self, class: &NodeClass) -> Arc<XdsSnapshot> {
         let compiler = self.compilers.entry(class.kind).or_insert_with(|| {
             let mut compiler = Compiler::new(class.kind);
-            if let Err(problems) = compiler.update(&self.config, &self.endpoints) {
-                tracing::error!(%problems, "a configuration is not sent");
+            if let Err(found) = compiler.update(&self.config, &self.endpoints) {
+                tracing::error!(kind = ?class.kind, %found, "a configuration is not sent");
             }
             compiler
         });
-        snapshot(compiler, class)
-    }
-}
-
-fn snapshot(compiler: &mut Compiler, class: &NodeClass) -> Arc<XdsSnapshot> {
-    match &class.service {
-        Some(service) => compiler.scoped(service),
-        None => compiler.whole(),
+        match &class.service {
+            Some(service) => compiler.scoped(service),
+            None => compiler.whole(),
+        }
     }
 }

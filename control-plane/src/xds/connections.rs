@@ -1,0 +1,167 @@
+//! Connections to the xDS port: how many there are, and the way to cut one whose client takes
+//! nothing.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use segue_shared::shutdown::DrainSignal;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::metrics::StreamMetrics;
+
+/// Pause after a failed accept, such as without free file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The open connections; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    most: usize,
+    metrics: StreamMetrics,
+    open: Mutex<HashMap<SocketAddr, DrainSignal>>,
+}
+
+/// A client's connection. Counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    io: TcpStream,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Connections {
+    /// At most `most` connections at one time.
+    pub fn new(most: u32, metrics: StreamMetrics) -> Self {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Self { shared: Arc::new(Shared { most, metrics, open: Mutex::default() }) }
+    }
+
+    /// Connections as they come. Those beyond the limit are closed at once, so that their clients
+    /// turn to another control plane instead of waiting for this one.
+    pub fn accept(
+        &self,
+        listener: TcpListener,
+    ) -> impl Stream<Item = io::Result<Connection>> + use<> {
+        let shared = Arc::clone(&self.shared);
+        async_stream::stream! {
+            loop {
+                match listener.accept().await {
+                    Ok((io, peer)) => {
+                        if let Some(connection) = Connection::enter(&shared, io, peer) {
+                            yield Ok(connection);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the xDS port cannot accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a connection with all its streams.
+    pub fn cut(&self, peer: SocketAddr) {
+        if let Some(connection) = self.shared.open().get(&peer) {
+            connection.cancel();
+        }
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, HashMap<SocketAddr, DrainSignal>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    fn enter(shared: &Arc<Shared>, io: TcpStream, peer: SocketAddr) -> Option<Self> {
+        let mut open = shared.open();
+        if open.len() >= shared.most {
+            shared.metrics.refused("connections");
+            return None;
+        }
+        let signal = DrainSignal::new();
+        let cut = Box::pin(signal.clone().cancelled_owned());
+        open.insert(peer, signal);
+        drop(open);
+        shared.metrics.connections.inc();
+        // Responses are whole messages: nothing follows that would be worth waiting for.
+        if let Err(error) = io.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        }
+        Some(Self { io, cut, peer, shared: Arc::clone(shared) })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.open().remove(&self.peer);
+        self.shared.metrics.connections.dec();
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        TcpConnectInfo { local_addr: self.io.local_addr().ok(), remote_addr: Some(self.peer) }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

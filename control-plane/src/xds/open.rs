@@ -1,0 +1,290 @@
+//! The streams that are open: how many, one for each sidecar, and which of them stand still.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use segue_shared::shutdown::DrainSignal;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::Status;
+
+use super::Settings;
+use super::connections::Connections;
+use crate::metrics::StreamMetrics;
+
+/// Responses beyond this many bytes are large: only so many are sent at one time.
+const LARGE_BYTES: usize = 32 * 1024;
+/// How often streams are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time after which a client that takes nothing no longer holds up others that wait to be served.
+const SLOW: Duration = Duration::from_secs(2);
+/// Time for a client to take a part of a response; then its connection is cut.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// The registry of open streams; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct OpenStreams {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    drain: DrainSignal,
+    metrics: StreamMetrics,
+    connections: Connections,
+    places: Arc<Semaphore>,
+    pushes: Arc<Semaphore>,
+    begin: Instant,
+    registry: Mutex<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    serial: u64,
+    streams: HashMap<u64, Arc<Entry>>,
+    nodes: HashMap<Arc<str>, NodeStreams>,
+}
+
+/// The streams of one node id.
+#[derive(Debug, Default)]
+struct NodeStreams {
+    newest: u64,
+    open: usize,
+    /// How often a newer stream came while one was open.
+    duplicates: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    peer: Option<SocketAddr>,
+    /// Ends the stream. The drain does so too.
+    stop: DrainSignal,
+    /// Why, where it is not the drain.
+    why: OnceLock<Status>,
+    /// When the part that is being sent was handed over, in milliseconds since the beginning;
+    /// 0 while nothing is.
+    sending_since: AtomicU64,
+    /// The right to send a large response.
+    push: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// An open stream. Dropping it leaves the registry.
+#[derive(Debug)]
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    serial: u64,
+    entry: Arc<Entry>,
+    known: Option<(Arc<str>, &'static str)>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl OpenStreams {
+    pub fn new(
+        settings: &Settings,
+        connections: Connections,
+        metrics: StreamMetrics,
+        drain: DrainSignal,
+    ) -> Self {
+        let semaphore = |most: u32| Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(0)));
+        let shared = Shared {
+            drain,
+            metrics,
+            connections,
+            places: semaphore(settings.xds_max_streams),
+            pushes: semaphore(settings.xds_max_pushes),
+            begin: Instant::now(),
+            registry: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A place for a stream, whose client has yet to say who it is.
+    pub fn enter(&self, peer: Option<SocketAddr>) -> Result<Place, Status> {
+        let shared = Arc::clone(&self.shared);
+        let permit = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| {
+            shared.metrics.refused("streams");
+            Status::resource_exhausted("this control plane serves as many streams as it may")
+        })?;
+        let entry = Arc::new(Entry {
+            peer,
+            stop: shared.drain.child_token(),
+            why: OnceLock::new(),
+            sending_since: AtomicU64::new(0),
+            push: Mutex::default(),
+        });
+        let mut registry = shared.registry();
+        registry.serial += 1;
+        let serial = registry.serial;
+        registry.streams.insert(serial, Arc::clone(&entry));
+        drop(registry);
+        Ok(Place { shared, serial, entry, known: None, _permit: permit })
+    }
+
+    /// Watches for clients that take nothing, without end.
+    pub async fn watch_stalled(&self) {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            self.look_at_stalled();
+        }
+    }
+
+    fn look_at_stalled(&self) {
+        let now = self.shared.now();
+        let mut stalled = 0;
+        let mut cut = Vec::new();
+        for entry in self.shared.registry().streams.values() {
+            let since = entry.sending_since.load(Ordering::Relaxed);
+            let sending = Duration::from_millis(now.saturating_sub(since));
+            if since == 0 || sending < SLOW {
+                continue;
+            }
+            stalled += 1;
+            entry.release_push();
+            if sending >= STALLED {
+                cut.extend(entry.peer);
+            }
+        }
+        self.shared.metrics.stalled.set(stalled);
+        for peer in cut {
+            tracing::warn!(%peer, "a client has taken nothing for {STALLED:?}: it is cut off");
+            self.shared.metrics.ended("stalled");
+            self.shared.connections.cut(peer);
+        }
+    }
+}
+
+impl Place {
+    /// The client says who it is. Where it is the `only` stream that its node may have, an older
+    /// one of the same node ends: it belongs to a connection that is dead and does not know it yet.
+    /// Other nodes may share an id: replicas of an Envoy do, and so do the channels of one gRPC
+    /// process.
+    pub fn introduce(&mut self, node_id: &str, kind: &'static str, only: bool) {
+        let mut registry = self.shared.registry();
+        let node_id = match registry.nodes.get_key_value(node_id) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::from(node_id),
+        };
+        let node = registry.nodes.entry(Arc::clone(&node_id)).or_default();
+        let older = (node.open > 0).then_some(node.newest);
+        node.open += 1;
+        node.newest = self.serial;
+        if let Some(older) = older {
+            node.duplicates += 1;
+            let duplicates = node.duplicates;
+            let older = registry.streams.get(&older).cloned();
+            self.told_of_duplicate(&node_id, duplicates, only, older.as_deref());
+        }
+        drop(registry);
+        self.shared.metrics.opened(kind);
+        self.known = Some((node_id, kind));
+    }
+
+    fn told_of_duplicate(&self, node: &str, count: u64, only: bool, older: Option<&Entry>) {
+        self.shared.metrics.duplicate_nodes.inc();
+        let (peer, other) = (self.entry.peer, older.and_then(|older| older.peer));
+        if only && let Some(older) = older {
+            let _ = older.why.set(Status::aborted("a newer stream of this node took over"));
+            older.stop.cancel();
+            self.shared.metrics.ended("newer_stream");
+        }
+        // Two nodes that fight over an id do it for ever.
+        if only && count > 1 && count.is_power_of_two() {
+            tracing::warn!(
+                node,
+                ?peer,
+                ?other,
+                count,
+                "this node id is taken over again and again: give each node an id of its own"
+            );
+        } else {
+            tracing::debug!(node, ?peer, ?other, count, "a second stream of this node id");
+        }
+    }
+
+    /// Does some work unless the stream must end; then says why.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
+        self.entry.stop.run_until_cancelled(work).await.ok_or_else(|| {
+            self.entry.why.get().cloned().unwrap_or_else(|| {
+                Status::unavailable("the control plane is stopping: connect again")
+            })
+        })
+    }
+
+    /// Where the client connects from.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.entry.peer
+    }
+
+    /// A number that differs from stream to stream, and says nothing else.
+    pub fn draw(&self) -> u64 {
+        self.serial.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32
+    }
+
+    /// Waits until a response of so many bytes may be sent; until [`Place::sent`].
+    pub async fn may_push(&self, bytes: usize) {
+        if bytes <= LARGE_BYTES {
+            return;
+        }
+        // Never closed.
+        if let Ok(permit) = Arc::clone(&self.shared.pushes).acquire_owned().await {
+            *self.entry.push() = Some(permit);
+        }
+    }
+
+    /// A part of a response is handed over.
+    pub fn sending(&self) {
+        self.entry.sending_since.store(self.shared.now().max(1), Ordering::Relaxed);
+    }
+
+    /// The client took the part before last: there is room for another.
+    pub fn took(&self) {
+        self.entry.sending_since.store(0, Ordering::Relaxed);
+    }
+
+    /// All of a response is handed over.
+    pub fn sent(&self) {
+        self.entry.release_push();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut registry = self.shared.registry();
+        registry.streams.remove(&self.serial);
+        let Some((node_id, kind)) = self.known.take() else { return };
+        if let Some(node) = registry.nodes.get_mut(&node_id) {
+            node.open -= 1;
+            if node.open == 0 {
+                registry.nodes.remove(&node_id);
+            }
+        }
+        drop(registry);
+        self.entry.release_push();
+        self.shared.metrics.closed(kind);
+    }
+}
+
+impl Entry {
+    fn push(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.push.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release_push(&self) {
+        self.push().take();
+    }
+}
+
+impl Shared {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

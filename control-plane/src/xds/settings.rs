@@ -1,0 +1,90 @@
+//! Limits of the xDS port.
+
+use std::time::Duration;
+
+use clap::Args;
+
+/// What the xDS port serves at most.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(id = "xds")]
+pub struct Settings {
+    /// Connections to the xDS port at one time; further ones are closed at once.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_MAX_CONNECTIONS",
+        value_name = "CONNECTIONS",
+        default_value = "20000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub xds_max_connections: u32,
+
+    /// Streams of xDS clients at one time; further ones are refused with RESOURCE_EXHAUSTED.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_MAX_STREAMS",
+        value_name = "STREAMS",
+        default_value = "20000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub xds_max_streams: u32,
+
+    /// Large responses (more than 32 KiB) that are sent at one time. After a restart all clients
+    /// come at once: none is refused, and so many are served side by side.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_MAX_PUSHES",
+        value_name = "RESPONSES",
+        default_value = "64",
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    pub xds_max_pushes: u32,
+
+    /// Age at which a stream ends, so that clients spread over all control planes, in seconds;
+    /// each stream's differs from it by up to a tenth.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_MAX_AGE_SECONDS",
+        value_name = "SECONDS",
+        default_value = "1800",
+        value_parser = clap::value_parser!(u32).range(10..=31_536_000)
+    )]
+    pub xds_max_age_seconds: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            xds_max_connections: 20_000,
+            xds_max_streams: 20_000,
+            xds_max_pushes: 64,
+            xds_max_age_seconds: 1800,
+        }
+    }
+}
+
+impl Settings {
+    /// Age from which a connection gets no new streams: a tenth before that of its streams.
+    pub(super) fn connection_age(&self) -> Duration {
+        self.stream_age(0)
+    }
+
+    /// Age at which a stream ends; `draw` is any number.
+    pub(super) fn stream_age(&self, draw: u64) -> Duration {
+        let age = Duration::from_secs(u64::from(self.xds_max_age_seconds));
+        let thousandths = u32::try_from(draw % 200).unwrap_or(0);
+        age * (900 + thousandths) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_spread_by_a_tenth_to_either_side() {
+        let settings = Settings { xds_max_age_seconds: 1800, ..Settings::default() };
+        assert_eq!(settings.connection_age(), Duration::from_mins(27));
+        assert_eq!(settings.stream_age(100), Duration::from_mins(30));
+        assert!(settings.stream_age(199) < Duration::from_mins(33));
+    }
+}
