@@ -16,6 +16,7 @@ mod registry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use segue_control_plane_core::config::MeshConfig;
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -111,10 +112,12 @@ impl Fleet {
         self.shared.known_since
     }
 
-    /// A revision is offered to all nodes from now on. Those that stay on an earlier one are
-    /// behind.
-    pub fn published(&self, revision: Revision) {
-        self.registry().published.note(revision, Instant::now());
+    /// A configuration is offered to all nodes from now on. Those that stay on an earlier revision
+    /// are behind.
+    pub fn published(&self, config: Arc<MeshConfig>) {
+        let mut registry = self.registry();
+        registry.published.note(config.revision, Instant::now());
+        registry.config = config;
     }
 
     /// Every node that is connected, or has been within the last hour, in the order of service,
@@ -222,15 +225,17 @@ impl Presence {
         });
     }
 
-    /// Notes a load report: what came on top of what was reported before. Answers how many
-    /// versions found no place.
-    pub fn loaded(&self, loads: Vec<Load>) -> usize {
+    /// Notes a load report: what came on top of what was reported before, and how many clusters of
+    /// it stand for no version.
+    pub fn loaded(&self, loads: Vec<Load>, ignored: usize) {
         let mut left_out = 0;
         self.note(|node| {
             left_out = node.load(loads);
             false
         });
-        left_out
+        if left_out + ignored > 0 {
+            self.fleet.registry().loads_ignored += left_out + ignored;
+        }
     }
 
     /// Changes the node unless a newer stream speaks for it; `change` says whether it is news.

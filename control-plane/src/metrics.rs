@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -36,6 +36,7 @@ struct Inner {
     stale: UnsignedGauge,
     rejections: UnsignedGauge,
     streams: StreamMetrics,
+    loads_ignored: Counter,
 }
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
@@ -88,6 +89,12 @@ impl Metrics {
         let rejections =
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
         let streams = StreamMetrics::register(&mut registry);
+        let loads_ignored = Counter::default();
+        registry.register(
+            "load_reports_ignored",
+            "Clusters of load reports that stand for no version, or for too many",
+            loads_ignored.clone(),
+        );
         let inner = Inner {
             registry,
             commits,
@@ -101,6 +108,7 @@ impl Metrics {
             stale,
             rejections,
             streams,
+            loads_ignored,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -136,6 +144,8 @@ impl Metrics {
         set(&inner.behind, state.fleet.behind);
         set(&inner.stale, state.fleet.stale);
         set(&inner.rejections, state.fleet.rejections);
+        let ignored = u64::try_from(state.fleet.loads_ignored).unwrap_or(u64::MAX);
+        inner.loads_ignored.inner().store(ignored, Ordering::Relaxed);
         let mut text = String::new();
         encode(&mut text, &inner.registry)?;
         Ok(text)

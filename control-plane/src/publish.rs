@@ -51,9 +51,8 @@ impl Publisher {
             let config = Arc::clone(&self.config.borrow_and_update());
             self.discovery.follow(&config);
             self.discovery.asked().await;
-            let revision = config.revision;
-            self.publish(config).await;
-            self.fleet.published(revision);
+            self.publish(Arc::clone(&config)).await;
+            self.fleet.published(config);
             let quiet = Instant::now() + BURST;
             tokio::select! {
                 changed = self.config.changed() => if changed.is_err() { return },

@@ -14,6 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use super::change::ChangeError;
+use super::conditions::Outlook;
 use crate::store::{self, RevisionRecord, StoreError, StoredResource};
 
 /// Request metadata by which a client says how many bytes of faults it can take.
@@ -157,14 +158,15 @@ pub fn revision(record: RevisionRecord) -> api::RevisionInfo {
     }
 }
 
-pub fn entry(stored: StoredResource) -> api::Entry {
+/// `outlook` where the resource is of the newest revision.
+pub fn entry(stored: StoredResource, outlook: Option<&Outlook>) -> api::Entry {
     api::Entry {
+        conditions: outlook.map_or_else(Vec::new, |outlook| outlook.conditions(&stored)),
         yaml: config::to_yaml(&stored.resource),
         resource: Some(stored.resource),
         revision: stored.revision.0,
         changed_at: Some(time(stored.changed_at)),
         created_at: Some(time(stored.created_at)),
-        conditions: Vec::new(),
     }
 }
 

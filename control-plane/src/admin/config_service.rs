@@ -13,9 +13,11 @@ use segue_shared::shutdown::DrainSignal;
 use tonic::{Request, Response, Status};
 
 use super::change::{Edit, Ledger, Outcome, Terms};
+use super::conditions::Outlook;
 use super::in_flight::InFlight;
 use super::watch::{Filter, watch};
 use super::{answer, change};
+use crate::fleet::Fleet;
 use crate::store::{StoredConfiguration, StoredResource};
 
 /// Resources and revisions a page.
@@ -30,6 +32,7 @@ const MOST_MESSAGE_BYTES: usize = 4096;
 /// See the module.
 pub struct Configuration {
     pub ledger: Arc<Ledger>,
+    pub fleet: Fleet,
     pub in_flight: InFlight,
     pub drain: DrainSignal,
 }
@@ -66,13 +69,15 @@ impl ConfigService for Configuration {
         }
         .map_err(|error| answer::store_status(&error))?;
         let most = page_size(request.page_size, MOST_PAGE);
+        let is_newest = *store.watch().borrow() == revision;
+        let outlook = is_newest.then(|| Outlook::new(self.fleet.standings()));
         let mut matching =
             resources.values().filter(|stored| filter.matches(&stored.key)).skip(page.offset);
         let mut entries = Vec::new();
         let mut bytes = 0;
         while entries.len() < most && bytes < PAGE_BYTES {
             let Some(stored) = matching.next() else { break };
-            let entry = answer::entry(StoredResource::clone(stored));
+            let entry = answer::entry(StoredResource::clone(stored), outlook.as_ref());
             bytes += entry.encoded_len();
             entries.push(entry);
         }
@@ -154,7 +159,8 @@ impl ConfigService for Configuration {
         let request = request.into_inner();
         let filter = Filter::new(&request.kind, request.namespace, request.name)?;
         let store = Arc::clone(self.ledger.store());
-        Ok(Response::new(Box::pin(watch(store, filter, self.drain.clone(), place))))
+        let fleet = self.fleet.clone();
+        Ok(Response::new(Box::pin(watch(store, fleet, filter, self.drain.clone(), place))))
     }
 }
 

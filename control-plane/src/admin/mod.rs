@@ -2,6 +2,7 @@
 
 mod answer;
 mod change;
+mod conditions;
 mod config_service;
 mod in_flight;
 mod server;

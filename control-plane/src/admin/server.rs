@@ -43,6 +43,7 @@ impl Admin {
         let in_flight = InFlight::new();
         let configuration = Configuration {
             ledger: Arc::clone(&self.ledger),
+            fleet: self.fleet.clone(),
             in_flight: in_flight.clone(),
             drain: self.drain.clone(),
         };

@@ -11,7 +11,9 @@ use segue_shared::shutdown::DrainSignal;
 use tonic::Status;
 
 use super::answer;
+use super::conditions::Outlook;
 use super::in_flight::Place;
+use crate::fleet::Fleet;
 use crate::store::{Store, StoredResource};
 
 /// Which resources a caller asks for.
@@ -38,6 +40,7 @@ impl Filter {
 /// told as one.
 pub fn watch(
     store: Arc<dyn Store>,
+    fleet: Fleet,
     filter: Filter,
     drain: DrainSignal,
     place: Place,
@@ -54,7 +57,8 @@ pub fn watch(
             let resources =
                 configuration.listed().into_iter().filter(|stored| filter.matches(&stored.key)).collect();
             let first = known.is_none();
-            let response = step(known.get_or_insert_default(), revision, resources);
+            let outlook = Outlook::new(fleet.standings());
+            let response = step(known.get_or_insert_default(), revision, resources, &outlook);
             if first || !response.upserted.is_empty() || !response.deleted.is_empty() {
                 yield response;
             }
@@ -74,6 +78,7 @@ fn step(
     known: &mut BTreeMap<ResourceKey, Revision>,
     revision: Revision,
     resources: Vec<StoredResource>,
+    outlook: &Outlook,
 ) -> api::WatchResponse {
     let now: BTreeMap<ResourceKey, Revision> =
         resources.iter().map(|stored| (stored.key.clone(), stored.revision)).collect();
@@ -81,7 +86,7 @@ fn step(
     let upserted = resources
         .into_iter()
         .filter(|stored| known.get(&stored.key) != Some(&stored.revision))
-        .map(answer::entry)
+        .map(|stored| answer::entry(stored, Some(outlook)))
         .collect();
     *known = now;
     api::WatchResponse { revision: revision.0, upserted, deleted }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue_control_plane_core::config::MeshConfig;
 use segue_shared::ids::Revision;
 use tokio::time::Instant;
 
@@ -57,11 +58,16 @@ pub struct Counts {
     pub stale: usize,
     /// Resources that are refused.
     pub rejections: usize,
+    /// Clusters of load reports that were not counted since the start: they stand for no version,
+    /// or there are more than 1,000 of one node.
+    pub loads_ignored: usize,
 }
 
 /// Where all sidecars stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standings {
+    /// What was published last.
+    pub published: Arc<MeshConfig>,
     pub groups: Vec<Group>,
     /// At most 1,000.
     pub refused: Vec<Refused>,
@@ -106,6 +112,7 @@ impl Registry {
             sidecars: *sidecars,
         });
         Standings {
+            published: Arc::clone(&self.config),
             groups: groups.collect(),
             refused: self.refused(|_, _| true).take(MOST_STANDING_REFUSED).collect(),
         }
@@ -125,6 +132,7 @@ impl Registry {
             behind: index.activated.range(..newest).map(|(_, nodes)| nodes.len()).sum(),
             stale: sidecars_behind().chain(clients_behind).filter(is_stale).count(),
             rejections: index.rejections,
+            loads_ignored: self.loads_ignored,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue_control_plane_core::config::MeshConfig;
 use tokio::time::Instant;
 
 use super::StreamKind;
@@ -22,6 +23,10 @@ pub(super) struct Registry {
     pub nodes: BTreeMap<Arc<str>, Node>,
     pub index: Index,
     pub published: Published,
+    /// What was published last.
+    pub config: Arc<MeshConfig>,
+    /// Clusters of load reports that were not counted.
+    pub loads_ignored: usize,
     generation: u64,
 }
 

@@ -1,3 +1,4 @@
-//! What sidecars tell the control plane.
+//! What sidecars and other xDS clients tell the control plane.
 
 pub mod intake;
+pub mod lrs;

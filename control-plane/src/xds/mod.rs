@@ -1,7 +1,8 @@
-//! The xDS server: snapshots to streams, ADS in both variants.
+//! The xDS server: snapshots to streams, ADS in both variants, load reports.
 
 mod connections;
 mod frames;
+mod loads;
 mod open;
 mod pace;
 mod server;

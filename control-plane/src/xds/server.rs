@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_server::LoadReportingServiceServer;
 use segue_proto::report::v1::report_service_server::ReportServiceServer;
 use segue_shared::shutdown::DrainSignal;
 use tokio::net::TcpListener;
@@ -10,6 +11,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use super::connections::Connections;
+use super::loads::LoadReports;
 use super::open::OpenStreams;
 use super::service::AdsService;
 use super::stream::Ads;
@@ -37,6 +39,7 @@ const MAX_PENDING_RESETS: usize = 20;
 pub struct XdsServices {
     pub ads: AdsService,
     pub reports: ReportServiceServer<Intake>,
+    pub loads: LoadReportingServiceServer<LoadReports>,
     open: OpenStreams,
     connections: Connections,
     settings: Arc<Settings>,
@@ -53,12 +56,14 @@ pub fn xds_services(
     let settings = Arc::new(settings);
     let connections = Connections::new(settings.xds_max_connections, metrics.clone());
     let open = OpenStreams::new(&settings, connections.clone(), metrics.clone(), drain.clone());
+    let loads = LoadReports::new(cache.clone(), fleet.clone(), drain.clone());
     let reports = Intake::new(fleet.clone(), drain);
     let shared = Arc::clone(&settings);
     let ads = Ads { cache, fleet, open: open.clone(), metrics, settings: shared };
     XdsServices {
         ads: AdsService::new(ads),
         reports: ReportServiceServer::new(reports).max_decoding_message_size(MAX_REPORT_BYTES),
+        loads: LoadReportingServiceServer::new(loads).max_decoding_message_size(MAX_REPORT_BYTES),
         open,
         connections,
         settings,
@@ -94,5 +99,6 @@ impl XdsServices {
             .max_connection_age(self.settings.connection_age())
             .add_service(self.ads)
             .add_service(self.reports)
+            .add_service(self.loads)
     }
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod changes;
+mod conditions;
+mod loads;
 mod ports;
 mod reads;
 mod streams;

@@ -24,13 +24,13 @@ async fn next<T>(stream: &mut Streaming<T>) -> T {
 }
 
 /// A sidecar, as far as its report stream goes.
-struct Sidecar {
+pub struct Sidecar {
     reports: mpsc::Sender<ReportRequest>,
     _answers: Streaming<segue_proto::report::v1::ReportResponse>,
 }
 
 impl Sidecar {
-    async fn connect(plane: &Plane, id: &str, activated: u64) -> Self {
+    pub async fn connect(plane: &Plane, id: &str, activated: u64) -> Self {
         let address = format!("http://{}", plane.running.xds_address);
         let mut client = ReportServiceClient::connect(address).await.unwrap();
         let (reports, receiver) = mpsc::channel(4);
@@ -60,7 +60,7 @@ impl Sidecar {
         sidecar
     }
 
-    async fn report(&self, activated: u64, rejections: Vec<Rejection>) {
+    pub async fn report(&self, activated: u64, rejections: Vec<Rejection>) {
         self.reports.send(delivery(activated, rejections)).await.unwrap();
     }
 }

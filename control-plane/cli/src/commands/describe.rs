@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use segue_control_plane_core::config;
-use segue_proto::admin::v1::{Entry, ListRevisionsRequest, RevisionInfo};
+use segue_proto::admin::v1::{Condition, Entry, ListRevisionsRequest, RevisionInfo};
 use segue_proto::config::v1::ResourceKey;
 use serde_json::Value;
 
@@ -46,6 +46,7 @@ async fn describe(key: &ResourceKey, session: &mut Session<'_>) -> Result<String
         .find(|entry| is(entry, key))
         .ok_or_else(|| CliError::NotHeld(format!("{} not found", name::short(key))))?;
     let mut text = head(entry, key);
+    text.push_str(&section("Conditions", entry.conditions.iter().map(condition).collect()));
     if key.kind == "Service" {
         text.push_str(&section("Referred to by", related(&all, key)));
         text.push_str(&section("Traffic", traffic(key, session).await?));
@@ -89,6 +90,11 @@ fn head(entry: &Entry, key: &ResourceKey) -> String {
         text.push('\n');
     }
     text
+}
+
+/// `Programmed: False (Pending): 3 of 5 sidecars run on revision 12`.
+fn condition(of: &Condition) -> String {
+    format!("{}: {} ({}): {}", of.r#type, rows::status(of), of.reason, of.message)
 }
 
 /// Resources that are about the service.

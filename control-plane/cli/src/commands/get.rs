@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use segue_control_plane_core::config::{self, Kind};
-use segue_proto::admin::v1::{Entry, WatchRequest};
+use segue_proto::admin::v1::{Condition, Entry, WatchRequest};
 use serde_json::{Value, json};
 
 use super::rows;
@@ -155,8 +155,23 @@ impl Asked {
     }
 }
 
+/// The resource with its conditions as `status`, as Kubernetes has them.
 fn json(entry: &Entry) -> Value {
-    entry.resource.as_ref().map_or(Value::Null, config::to_json)
+    let mut value = entry.resource.as_ref().map_or(Value::Null, config::to_json);
+    let condition = |condition: &Condition| {
+        json!({
+            "type": condition.r#type,
+            "status": rows::status(condition),
+            "reason": condition.reason,
+            "message": condition.message,
+            "observedGeneration": condition.observed_generation,
+        })
+    };
+    if let Some(resource) = value.as_object_mut().filter(|_| !entry.conditions.is_empty()) {
+        let conditions: Vec<Value> = entry.conditions.iter().map(condition).collect();
+        resource.insert("status".to_owned(), json!({ "conditions": conditions }));
+    }
+    value
 }
 
 /// The resources as one file that `apply` takes.

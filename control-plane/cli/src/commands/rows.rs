@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use segue_control_plane_core::config::{self, Kind};
-use segue_proto::admin::v1::Entry;
+use segue_proto::admin::v1::condition::Status;
+use segue_proto::admin::v1::{Condition, Entry};
 use segue_proto::config::v1::resource::Resource as Body;
 use segue_proto::config::v1::{Resource, Route, Service};
 use serde_json::Value;
@@ -27,7 +28,7 @@ pub fn header(kind: Option<Kind>, wide: bool, all_namespaces: bool) -> Vec<&'sta
             Some(Kind::Route) => header.push("RULES"),
             _ => {}
         }
-        header.extend(["LABELS", "CHANGED"]);
+        header.extend(["PROGRAMMED", "LABELS", "CHANGED"]);
     }
     header
 }
@@ -64,9 +65,27 @@ pub fn row(
     row.extend([entry.revision.to_string(), age(entry.created_at.as_ref(), now)]);
     if wide {
         row.extend(more);
-        row.extend([labels(&resource), local(entry.changed_at.as_ref())]);
+        row.extend([programmed(entry), labels(&resource), local(entry.changed_at.as_ref())]);
     }
     row
+}
+
+/// `True`, or what stands in the way in one word: `False (Pending)`.
+fn programmed(entry: &Entry) -> String {
+    let found = entry.conditions.iter().find(|condition| condition.r#type == "Programmed");
+    none(found.map_or_else(String::new, |condition| match condition.status() {
+        Status::True => "True".to_owned(),
+        _ => format!("{} ({})", status(condition), condition.reason),
+    }))
+}
+
+/// A condition's status, as Kubernetes says it.
+pub fn status(condition: &Condition) -> &'static str {
+    match condition.status() {
+        Status::True => "True",
+        Status::False => "False",
+        Status::Unknown | Status::Unspecified => "Unknown",
+    }
 }
 
 fn service_cells(service: &Service, resource: &Resource) -> [String; 3] {

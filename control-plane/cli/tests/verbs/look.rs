@@ -1,5 +1,7 @@
 //! get, describe, history, status, schema, completion.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -54,6 +56,39 @@ async fn what_get_prints_apply_takes() {
 }
 
 #[tokio::test]
+async fn how_far_a_resource_is_stands_beside_it_and_not_in_its_yaml() {
+    let world = World::with_chat().await;
+    published(&world).await;
+    let json = world.segue(&["get", "svc", "chat", "-o", "json"]).await;
+    let json: Value = serde_json::from_str(&json.out).unwrap();
+    let conditions = json["status"]["conditions"].as_array().unwrap();
+    let types: Vec<&Value> = conditions.iter().map(|condition| &condition["type"]).collect();
+    assert_eq!(types, ["Accepted", "ResolvedRefs", "Programmed"]);
+    assert_eq!(conditions[0]["status"], "True");
+    assert!(conditions.iter().all(|condition| condition["observedGeneration"] == 1));
+    let wide = world.segue(&["get", "svc", "-o", "wide"]).await;
+    let rows = cells(&wide.out);
+    let at = rows[0].iter().position(|&column| column == "PROGRAMMED").unwrap();
+    assert_eq!(rows[1][at], "Unknown (NoSidecars)");
+    let yaml = world.segue(&["get", "svc", "chat", "-o", "yaml"]).await;
+    assert!(!yaml.out.contains("onditions"), "{}", yaml.out);
+}
+
+/// Waits until what was applied is offered to sidecars, which is shortly after the commit.
+async fn published(world: &World) {
+    let published = async {
+        loop {
+            let run = world.segue(&["get", "svc", "chat", "-o", "wide"]).await;
+            if !run.out.contains("NotPublished") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), published).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_watch_goes_on_until_the_control_plane_stops() {
     let world = World::with_chat().await;
     let server = format!("http://{}", world.control_plane.admin_address);
@@ -73,6 +108,7 @@ async fn a_watch_goes_on_until_the_control_plane_stops() {
 #[tokio::test]
 async fn describe_tells_all_about_a_service() {
     let world = World::with_chat().await;
+    published(&world).await;
     let run = world.segue(&["describe", "svc", "chat"]).await;
     assert_eq!(run.code, 0, "{run:?}");
     for part in [
@@ -80,6 +116,9 @@ async fn describe_tells_all_about_a_service() {
         "Labels:     team=talk\n",
         "Revision:   1\n",
         "\nSpec:\n",
+        "Conditions:\n  Accepted: True (Accepted): it passes the checks\n",
+        "  ResolvedRefs: True (ResolvedRefs): all that it names exists\n",
+        "  Programmed: Unknown (NoSidecars): no sidecar that gets it is connected\n",
         "127.0.0.1:9001",
         "Referred to by:\n  route/chat\n",
         "Traffic: <none>\n",

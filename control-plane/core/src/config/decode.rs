@@ -123,6 +123,10 @@ impl Decoder<'_> {
             if self.is_repeated(&mut seen, entry, &field_path) {
                 continue;
             }
+            // What is observed and not declared: `get -o json` prints it, and takes it back.
+            if path.is_empty() && entry.key == "status" {
+                continue;
+            }
             let Some(field) = shape.field(&entry.key) else {
                 let names = shape.fields.iter().map(|field| field.name.as_str());
                 let hint = suggest(&entry.key, names, "fields");
