@@ -45,8 +45,8 @@ pub(super) fn acked<V: Variant>(session: &Session<V>) -> Acked {
         accepted: session.accepted(),
         rejections: refusals
             .map(|refusal| Rejection {
-                type_url: refusal.type_url.clone(),
-                resource: refusal.resource.clone(),
+                type_url: refusal.type_url.to_string(),
+                resource: refusal.resource.to_string(),
                 field_path: String::new(),
                 reason: Arc::clone(&refusal.reason),
                 revision: refusal.revision,

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use prost::Message;
 use segue_control_plane_core::compile::{NodeClass, NodeKind};
-use segue_control_plane_core::snapshot::XdsSnapshot;
-use segue_control_plane_core::xds::{Malformed, Session, Variant};
+use segue_control_plane_core::xds::{self as protocol, Malformed, Session, Variant};
 use segue_shared::ids::Revision;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
@@ -52,7 +51,6 @@ pub(super) fn responses<V>(
 where
     V: Variant + Send + 'static,
     V::Request: Message + Default + 'static,
-    V::Response: Message + 'static,
 {
     async_stream::try_stream! {
         let Some(mut client) = Client::<V>::meet(&ads, &mut place, &mut requests).await? else {
@@ -60,12 +58,9 @@ where
         };
         loop {
             while let Some(response) = client.session.respond() {
-                let bytes = response.encoded_len();
+                let bytes = V::encoded_len(&response);
                 place.unless_stopped(place.may_push(bytes)).await?;
-                // A `BytesMut` grows, so this cannot fail.
-                let mut frame = frames::frame(bytes, |to| {
-                    let _ = response.encode(to);
-                })?;
+                let mut frame = frames::frame(bytes, |to| V::encode(&response, to))?;
                 drop(response);
                 while !frame.is_empty() {
                     place.sending();
@@ -156,24 +151,19 @@ where
                  outbound_address",
             )
         })?;
-        let is_empty = |snapshot: &XdsSnapshot| snapshot.revision == Revision::NONE;
-        let (mut snapshot, _) = snapshots.newest();
-        if V::holds_resources(&first) && is_empty(&snapshot) {
+        let (snapshot, _) = snapshots.newest();
+        if snapshot.revision == Revision::NONE {
             // A lost or wrong data directory must not take a running mesh down.
             tracing::warn!(
                 node = node.id,
-                "the client has a configuration and this store was never written to: the client \
-                 keeps what it has until something is applied"
+                "this store was never written to: a client that has a configuration keeps it until \
+                 something is applied"
             );
-            while is_empty(&snapshot) {
-                place.unless_stopped(snapshots.changed()).await?;
-                (snapshot, _) = snapshots.newest();
-            }
         }
         let now = Instant::now();
         let mut client = Self {
-            node_id: node.id.into(),
-            session: Session::new(snapshot),
+            node_id: node.id.as_str().into(),
+            session: Session::new(snapshot, protocol::Client::of(&node, None)),
             snapshots,
             presence,
             told: Acked::default(),
@@ -247,7 +237,7 @@ where
 
 fn malformed(error: &Malformed) -> Status {
     match error {
-        Malformed::NoType => Status::invalid_argument(error.to_string()),
+        Malformed::NoType | Malformed::LongName => Status::invalid_argument(error.to_string()),
         Malformed::TooManyTypes | Malformed::TooManyNames => {
             Status::resource_exhausted(error.to_string())
         }

@@ -1,16 +1,26 @@
 //! The xDS protocol without its streams: from requests and snapshots to responses.
 
+mod answers;
+mod cost;
 mod delta;
+mod holding;
 mod order;
+mod response;
 mod session;
 mod sotw;
 mod subscription;
+mod unasked;
+mod variant;
+mod wire;
 
+pub use answers::Refusal;
 pub use delta::Delta;
-pub use order::Part;
-pub use session::{Malformed, Outgoing, Session, Variant};
+pub use holding::{HeldResource, HeldType, Holding};
+pub use response::{Client, ResourceError, Response};
+pub use session::{Malformed, Session};
 pub use sotw::StateOfTheWorld;
-pub use subscription::{Refusal, Subscription};
+pub use subscription::Subscription;
+pub use variant::Variant;
 
 #[cfg(test)]
 mod tests;

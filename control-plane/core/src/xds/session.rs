@@ -3,66 +3,34 @@
 //!
 //! A session goes from one snapshot to the next in a pass and begins the next pass only when the
 //! client has all of the last one. However fast snapshots come, every pass ends, the client never
-//! mixes two of them, and what came between is skipped.
+//! mixes two of them, and what came between is skipped. A pass costs what changed.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::Node;
 use segue_shared::ids::Revision;
-use segue_shared::xds_names::type_urls;
+use segue_shared::xds_names::{short_type, type_urls};
 use thiserror::Error;
 
-use super::order::{Part, STAGES, Stage, has_stage};
-use super::subscription::{InFlight, Refusal, Subscription};
+use super::answers::{InFlight, News, Refusal};
+use super::holding::{HeldType, Holding};
+use super::order::{NAMED, NAMING, Part, STAGES, Stage, has_stage};
+use super::response::{Client, ResourceError, Response};
+use super::subscription::Subscription;
+use super::unasked::Unasked;
+use super::variant::Variant;
 use crate::snapshot::{Resources, XdsSnapshot};
 
 /// Most types of one stream.
 const MAX_TYPES: usize = 32;
-/// Most names of one subscription: the clusters of a large mesh.
+/// Most names of one subscription, and most resources that are kept for a client that refuses its
+/// routes: the clusters of a large mesh.
 const MAX_NAMES: usize = 65_536;
-
-/// What distinguishes the two variants of the protocol.
-pub trait Variant {
-    type Request;
-    type Response;
-
-    /// Who asks; on a stream only the first request needs to say it.
-    fn node(request: &Self::Request) -> Option<&Node>;
-
-    /// The type that a request is about.
-    fn type_url(request: &Self::Request) -> &str;
-
-    /// The nonce that a request answers (or an empty one), and why that response was refused.
-    fn answer_of(request: &Self::Request) -> (&str, Option<&str>);
-
-    /// Whether the client holds resources from an earlier stream.
-    fn holds_resources(request: &Self::Request) -> bool;
-
-    /// Changes what the client wants; `first` says that the type is new on this stream.
-    fn subscribe(to: &mut Subscription, request: Self::Request, first: bool);
-
-    /// Whether a response of a type holds all that the client then has.
-    fn is_whole(type_url: &str) -> bool;
-
-    /// What brings the client from what it holds to `resources`, and the names that its ACK or
-    /// NACK will speak about. `None` where there is nothing to say.
-    fn respond(
-        to: &mut Subscription,
-        resources: &Resources,
-        part: Part,
-        outgoing: &Outgoing<'_>,
-    ) -> Option<(Self::Response, Vec<String>)>;
-}
-
-/// Words on a response.
-#[derive(Debug)]
-pub struct Outgoing<'a> {
-    pub type_url: &'a str,
-    pub nonce: &'a str,
-    pub revision: Revision,
-    pub digest: u64,
-}
+/// Longest name, version or type URL.
+const MAX_NAME_BYTES: usize = 1024;
+/// gRPC's status code of what does not exist.
+const NOT_FOUND: i32 = 5;
 
 /// A request that no client should send. The stream ends.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -73,107 +41,121 @@ pub enum Malformed {
     TooManyTypes,
     #[error("more than {MAX_NAMES} names of one type: subscribe to `*`")]
     TooManyNames,
+    #[error("a name, version or type URL of more than {MAX_NAME_BYTES} bytes")]
+    LongName,
 }
 
 /// The state of one stream.
 #[derive(Debug)]
 pub struct Session<V> {
-    subscriptions: BTreeMap<String, Subscription>,
+    client: Client,
+    subscriptions: BTreeMap<Arc<str>, Subscription>,
     /// What the client is brought to.
     target: Arc<XdsSnapshot>,
     /// What it is brought to next.
     next: Option<Arc<XdsSnapshot>>,
     nonces: u64,
     accepted: Revision,
+    unasked: Unasked,
+    /// Whether the client has resources from an earlier stream.
+    brought_along: bool,
     /// Whether the client has taken too long to ask, in this pass.
     given_up: bool,
-    /// Whether the client has clusters whose endpoints it has not asked for.
-    endpoints_missing: bool,
-    /// Whether that may have changed; spares looking at every cluster.
-    look_at_endpoints: bool,
-    variant: std::marker::PhantomData<V>,
+    variant: PhantomData<V>,
 }
 
 impl<V: Variant> Session<V> {
-    pub fn new(snapshot: Arc<XdsSnapshot>) -> Self {
+    pub fn new(snapshot: Arc<XdsSnapshot>, client: Client) -> Self {
         Self {
+            client,
             subscriptions: BTreeMap::new(),
             target: snapshot,
             next: None,
             nonces: 0,
             accepted: Revision::NONE,
+            unasked: Unasked::default(),
+            brought_along: false,
             given_up: false,
-            endpoints_missing: false,
-            look_at_endpoints: true,
-            variant: std::marker::PhantomData,
+            variant: PhantomData,
         }
     }
 
     /// Takes a request of the client.
     pub fn receive(&mut self, request: V::Request) -> Result<(), Malformed> {
         let type_url = V::type_url(&request);
+        let extent = V::extent(&request);
         if type_url.is_empty() {
             return Err(Malformed::NoType);
         }
-        let first = !self.subscriptions.contains_key(type_url);
+        if extent.longest_bytes.max(type_url.len()) > MAX_NAME_BYTES {
+            return Err(Malformed::LongName);
+        }
+        if extent.names > 2 * MAX_NAMES {
+            return Err(Malformed::TooManyNames);
+        }
+        let known = self.subscriptions.remove_entry(type_url);
+        let first = known.is_none();
         if first && self.subscriptions.len() >= MAX_TYPES {
             return Err(Malformed::TooManyTypes);
         }
-        let subscription = self.subscriptions.entry(type_url.to_owned()).or_default();
-        let of_endpoints = type_url == type_urls::ENDPOINT;
-        let of_clusters = type_url == type_urls::CLUSTER;
+        let (type_url, mut subscription) =
+            known.unwrap_or_else(|| (type_url.into(), Subscription::default()));
+        self.brought_along |= first && V::brings_along(&request);
         let (nonce, error) = V::answer_of(&request);
-        subscription.answered(nonce, error);
-        V::subscribe(subscription, request, first);
-        if subscription.names.len() > MAX_NAMES {
-            return Err(Malformed::TooManyNames);
-        }
-        self.look_at_endpoints |= of_endpoints || of_clusters;
-        if first && of_endpoints {
-            // Clusters may have been sent anew before their endpoints were asked for.
+        subscription.answered(&type_url, nonce, error);
+        let nothing = Resources::new();
+        let target = self.target.of_type(&type_url).unwrap_or(&nothing);
+        let dropped = V::subscribe(&mut subscription, request, first, target);
+        let too_many = subscription.names.len() > MAX_NAMES;
+        if &*type_url == type_urls::ENDPOINT {
             let clusters = self.subscriptions.get(type_urls::CLUSTER);
-            let sent = clusters.map(Subscription::sent_here).unwrap_or_default();
-            self.renew_endpoints(sent);
+            self.unasked.endpoints_asked(clusters, &mut subscription, first, &dropped);
         }
-        Ok(())
+        self.subscriptions.insert(type_url, subscription);
+        if too_many { Err(Malformed::TooManyNames) } else { Ok(()) }
     }
 
-    /// Offers a newer snapshot. It is begun when the client has all of the present one.
+    /// Offers a newer snapshot. It is begun when the client has all of the present one. That of a
+    /// store that was never written to takes nobody's place.
     pub fn offer(&mut self, snapshot: Arc<XdsSnapshot>) {
-        self.next = Some(snapshot);
+        if snapshot.revision != Revision::NONE || self.target.revision == Revision::NONE {
+            self.next = Some(snapshot);
+        }
     }
 
     /// The next response to send now. `None` until a request or a snapshot comes, or until what
     /// is waited for is given up.
-    pub fn respond(&mut self) -> Option<V::Response> {
+    pub fn respond(&mut self) -> Option<Response> {
         loop {
-            if let Some(response) = self.next_of_pass() {
-                return Some(response);
+            if !self.is_silent() {
+                if let Some(response) = self.next_of_pass() {
+                    return Some(response);
+                }
+                if self.is_waiting() {
+                    return None;
+                }
+                self.note_accepted();
             }
-            if self.is_waiting() {
-                return None;
-            }
-            self.note_accepted();
             self.target = self.next.take()?;
             self.given_up = false;
-            self.look_at_endpoints = true;
-            for subscription in self.subscriptions.values_mut() {
-                subscription.look_again();
-            }
         }
     }
 
     /// Whether something of the client is waited for: an ACK, a NACK, or a request that must
     /// follow.
     pub fn is_waiting(&self) -> bool {
-        self.subscriptions.values().any(Subscription::awaits)
-            || self.awaits_routes()
-            || self.endpoints_missing && !self.given_up
+        !self.is_silent()
+            && (self.subscriptions.values().any(|subscription| subscription.answers.awaits())
+                || self.awaits_asking()
+                || self.unasked.is_waiting())
     }
 
     /// Goes on without what is waited for.
     pub fn stop_waiting(&mut self) {
-        self.subscriptions.values_mut().for_each(Subscription::stop_waiting);
+        for subscription in self.subscriptions.values_mut() {
+            subscription.answers.stop_waiting();
+        }
+        self.unasked.stop_waiting();
         self.given_up = true;
     }
 
@@ -182,24 +164,75 @@ impl<V: Variant> Session<V> {
         self.accepted
     }
 
-    /// What the client refuses now.
-    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.subscriptions.values().flat_map(Subscription::refusals)
+    /// The revision that the client is being brought to.
+    pub fn target_revision(&self) -> Revision {
+        self.target.revision
     }
 
-    fn next_of_pass(&mut self) -> Option<V::Response> {
+    /// What the client refuses now.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        let all = self.subscriptions.values();
+        all.flat_map(|subscription| subscription.answers.refused().values()).map(|one| &**one)
+    }
+
+    /// What the client asked for and holds.
+    pub fn holding(&self) -> Holding {
+        let types = self.subscriptions.iter();
+        Holding { types: types.map(|(type_url, of)| HeldType::of(type_url, of)).collect() }
+    }
+
+    /// Prolongs the life of what the client holds, where that has an end. To be sent several times
+    /// within [`Client::ttl`]; types with a response on its way are left out.
+    pub fn heartbeat(&mut self) -> Vec<Response> {
+        let Some(ttl) = V::ttl(&self.client) else { return Vec::new() };
+        let revision = self.target.revision;
+        let mut beats = Vec::new();
+        for (type_url, subscription) in &mut self.subscriptions {
+            if subscription.answers.awaits() {
+                continue;
+            }
+            let refused = subscription.answers.refused();
+            let held = subscription.in_sync().chain(subscription.kept());
+            let resources: Vec<_> =
+                held.filter(|one| !refused.contains_key(&**one.name())).cloned().collect();
+            if resources.is_empty() {
+                continue;
+            }
+            self.nonces += 1;
+            subscription.answers.sent(InFlight {
+                nonce: self.nonces,
+                news: News::default(),
+                whole: false,
+                revision,
+                overdue: true,
+            });
+            beats.push(Response {
+                type_url: Arc::clone(type_url),
+                nonce: self.nonces.to_string(),
+                version_info: V::version_info(&resources, revision),
+                resources,
+                removed: Vec::new(),
+                errors: Vec::new(),
+                ttl: Some(ttl),
+                is_heartbeat: true,
+            });
+        }
+        beats
+    }
+
+    /// A store that was never written to, lost or wrong, takes and replaces nothing of what a
+    /// client runs on: it is told nothing until something is applied.
+    fn is_silent(&self) -> bool {
+        self.brought_along && self.target.revision == Revision::NONE
+    }
+
+    fn next_of_pass(&mut self) -> Option<Response> {
         for stage in STAGES {
             let response = match *stage {
-                // A client that refused its new routes runs on the old ones, which name what would
-                // be taken away.
-                Stage::Send(type_urls::CLUSTER | type_urls::ENDPOINT, Part::Break)
-                    if self.refuses_routes() =>
-                {
-                    None
-                }
+                Stage::Send(_, Part::Break) if self.withholds_breaks() => None,
                 Stage::Send(type_url, part) => self.send(type_url, part),
                 Stage::Others => self.send_others(),
-                Stage::Await(types) if types.iter().any(|url| self.awaits(url)) => return None,
+                Stage::Await(types) if self.awaits(types) => return None,
                 Stage::AwaitEndpoints if self.awaits_endpoints() => return None,
                 Stage::AwaitRoutes if self.awaits_routes() => return None,
                 Stage::Await(_) | Stage::AwaitEndpoints | Stage::AwaitRoutes => None,
@@ -211,114 +244,114 @@ impl<V: Variant> Session<V> {
         None
     }
 
-    fn refuses_routes(&self) -> bool {
-        [type_urls::LISTENER, type_urls::ROUTE].iter().any(|url| {
-            self.subscriptions.get(*url).is_some_and(|routes| routes.refusals().next().is_some())
-        })
+    /// A client that refused its new routes runs on the old ones, which name what would be taken
+    /// away. It is kept until the routes are accepted, or until it is too much to be kept.
+    fn withholds_breaks(&self) -> bool {
+        let of = |url: &&str| self.subscriptions.get(*url);
+        NAMING.iter().filter_map(of).any(|routes| !routes.answers.refused().is_empty())
+            && NAMED.iter().filter_map(of).all(|named| named.breaks() <= MAX_NAMES)
     }
 
-    fn awaits(&self, type_url: &str) -> bool {
-        self.subscriptions.get(type_url).is_some_and(Subscription::awaits)
+    fn awaits(&self, types: &[&str]) -> bool {
+        let mut of = types.iter().filter_map(|url| self.subscriptions.get(*url));
+        of.any(|subscription| subscription.answers.awaits())
     }
 
-    /// Clients ask for endpoints when they have learnt of a cluster, some of them only after its
-    /// ACK. Until then a route to the cluster would lead nowhere.
     fn awaits_endpoints(&mut self) -> bool {
-        if self.look_at_endpoints {
-            self.endpoints_missing = self.lacks_endpoints();
-            self.look_at_endpoints = self.endpoints_missing;
-        }
-        self.endpoints_missing && !self.given_up
+        self.unasked.is_awaited(
+            self.subscriptions.get(type_urls::CLUSTER),
+            self.target.of_type(type_urls::CLUSTER),
+            self.target.of_type(type_urls::ENDPOINT),
+        )
     }
 
-    fn lacks_endpoints(&self) -> bool {
-        let Some(clusters) = self.subscriptions.get(type_urls::CLUSTER) else { return false };
-        let asked = self.subscriptions.get(type_urls::ENDPOINT);
-        let of_target = |type_url, name: &str| {
-            self.target.of_type(type_url).is_some_and(|all| all.contains_key(name))
-        };
-        clusters.held.keys().any(|name| {
-            !asked.is_some_and(|endpoints| endpoints.covers(name))
-                && of_target(type_urls::CLUSTER, name)
-                && of_target(type_urls::ENDPOINT, name)
-                && !clusters.refuses(name)
-        })
+    fn awaits_routes(&self) -> bool {
+        self.awaits_asking() || self.has_breaks() && self.awaits(&NAMING)
     }
 
     /// A client that connects (again) asks for clusters first. Those that are gone may be in the
     /// routes that it still runs on, and are not taken away before it has asked for routes too;
     /// nor is a snapshot marked as complete before that.
-    fn awaits_routes(&self) -> bool {
-        let known = |url| self.subscriptions.contains_key(url);
-        if self.given_up || known(type_urls::LISTENER) && known(type_urls::ROUTE) {
-            return false;
-        }
-        let gone = |type_url| {
-            let resources = self.target.of_type(type_url);
-            let gone =
-                |name: &String| !resources.is_some_and(|all| all.contains_key(name.as_str()));
-            self.subscriptions.get(type_url).is_some_and(|has| has.held.keys().any(gone))
-        };
-        known(type_urls::SNAPSHOT_MARK) || gone(type_urls::CLUSTER) || gone(type_urls::ENDPOINT)
+    fn awaits_asking(&self) -> bool {
+        let marked = || self.subscriptions.contains_key(type_urls::SNAPSHOT_MARK);
+        !self.given_up
+            && !(self.knows(type_urls::LISTENER) && self.knows_routes())
+            && (marked() || self.has_breaks())
+    }
+
+    fn has_breaks(&self) -> bool {
+        NAMED.iter().filter_map(|url| self.subscriptions.get(*url)).any(|named| named.breaks() > 0)
+    }
+
+    fn knows(&self, type_url: &str) -> bool {
+        self.subscriptions.contains_key(type_url)
+    }
+
+    /// Whether the client asked for routes, and for virtual hosts where they come by themselves.
+    fn knows_routes(&self) -> bool {
+        let apart = || self.target.of_type(type_urls::VIRTUAL_HOST).is_some();
+        self.knows(type_urls::ROUTE) && (self.knows(type_urls::VIRTUAL_HOST) || !apart())
     }
 
     /// Types of which we have nothing: clients are told so as their variant can.
-    fn send_others(&mut self) -> Option<V::Response> {
-        let others: Vec<String> =
+    fn send_others(&mut self) -> Option<Response> {
+        let others: Vec<Arc<str>> =
             self.subscriptions.keys().filter(|url| !has_stage(url)).cloned().collect();
         others.iter().find_map(|type_url| self.send(type_url, Part::Whole))
     }
 
-    fn send(&mut self, type_url: &str, part: Part) -> Option<V::Response> {
+    fn send(&mut self, type_url: &str, part: Part) -> Option<Response> {
         let subscription = self.subscriptions.get_mut(type_url)?;
-        if subscription.awaits() || !subscription.take_look(part) {
+        let nothing = Resources::new();
+        let target = self.target.of_type(type_url).unwrap_or(&nothing);
+        let news = part.makes() && subscription.has_makes(target);
+        let gone = part.breaks() && subscription.breaks() > 0;
+        if subscription.answers.awaits() || !news && !gone {
             return None;
         }
-        let nonce = (self.nonces + 1).to_string();
-        let outgoing = Outgoing {
-            type_url,
-            nonce: &nonce,
-            revision: self.target.revision,
-            digest: self.target.digest,
-        };
-        let nothing = Resources::new();
-        let resources = self.target.of_type(type_url).unwrap_or(&nothing);
-        let (response, names) = V::respond(subscription, resources, part, &outgoing)?;
+        let content = V::content(subscription, type_url, target, part)?;
+        let revision = self.target.revision;
         self.nonces += 1;
-        let renewed = (type_url == type_urls::CLUSTER).then(|| names.clone());
-        subscription.sent(InFlight {
-            whole: V::is_whole(type_url),
-            type_url: type_url.to_owned(),
-            nonce,
-            names,
-            revision: self.target.revision,
+        let (type_url, mut subscription) = self.subscriptions.remove_entry(type_url)?;
+        if &*type_url == type_urls::CLUSTER {
+            let endpoints = self.subscriptions.get_mut(type_urls::ENDPOINT);
+            self.unasked.clusters_sent(&subscription, endpoints, &content.news);
+        }
+        subscription.answers.sent(InFlight {
+            nonce: self.nonces,
+            news: content.news,
+            whole: content.whole,
+            revision,
             overdue: false,
         });
-        if let Some(clusters) = renewed {
-            self.look_at_endpoints = true;
-            self.renew_endpoints(clusters);
-        }
-        Some(response)
-    }
-
-    /// A cluster that is sent anew warms anew, and waits for its endpoints even where those are
-    /// the same.
-    fn renew_endpoints(&mut self, clusters: Vec<String>) {
-        let Some(endpoints) = self.subscriptions.get_mut(type_urls::ENDPOINT) else { return };
-        for cluster in clusters {
-            if endpoints.covers(&cluster) {
-                endpoints.due.insert(cluster);
-                endpoints.look_again();
-            }
-        }
+        self.subscriptions.insert(Arc::clone(&type_url), subscription);
+        let version_info = V::version_info(&content.resources, revision);
+        Some(Response {
+            nonce: self.nonces.to_string(),
+            version_info,
+            resources: content.resources,
+            removed: content.removed,
+            errors: not_found(&type_url, content.unknown),
+            ttl: V::ttl(&self.client),
+            is_heartbeat: false,
+            type_url,
+        })
     }
 
     /// Until it has asked for clusters and for routes, a client has not seen a whole snapshot.
     fn note_accepted(&mut self) {
-        let asked = |url| self.subscriptions.contains_key(url);
-        let begun = asked(type_urls::CLUSTER) && asked(type_urls::ROUTE);
-        if begun && self.subscriptions.values().all(Subscription::accepted) {
+        let begun = self.knows(type_urls::CLUSTER) && self.knows_routes();
+        if begun && self.subscriptions.values().all(|one| one.answers.accepted()) {
             self.accepted = self.target.revision;
         }
     }
+}
+
+fn not_found(type_url: &str, names: Vec<Arc<str>>) -> Vec<ResourceError> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let message: Arc<str> = format!("no such {}", short_type(type_url)).into();
+    let error = |name| ResourceError { name, code: NOT_FOUND, message: Arc::clone(&message) };
+    names.into_iter().map(error).collect()
 }

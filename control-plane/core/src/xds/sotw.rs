@@ -1,18 +1,21 @@
 //! The state-of-the-world variant: a response of listeners or clusters holds all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::BufMut;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use segue_shared::ids::Revision;
 use xxhash_rust::xxh3::Xxh3;
 
-use envoy_types::pb::google::protobuf::Any;
-use prost::Message as _;
-
 use super::order::{Part, has_legacy_wildcard, is_full_state};
-use super::session::{Outgoing, Variant};
-use super::subscription::{Held, Subscription, WILDCARD};
+use super::response::{Client, Response};
+use super::subscription::{Subscription, WILDCARD};
+use super::variant::{Content, Extent, Variant};
+use super::wire;
 use crate::snapshot::{EncodedResource, Resources};
 
 /// `StreamAggregatedResources`.
@@ -21,7 +24,6 @@ pub enum StateOfTheWorld {}
 
 impl Variant for StateOfTheWorld {
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
 
     fn node(request: &Self::Request) -> Option<&Node> {
         request.node.as_ref()
@@ -31,106 +33,108 @@ impl Variant for StateOfTheWorld {
         &request.type_url
     }
 
-    fn holds_resources(request: &Self::Request) -> bool {
-        !request.version_info.is_empty()
-    }
-
     fn answer_of(request: &Self::Request) -> (&str, Option<&str>) {
         let error = request.error_detail.as_ref().map(|status| status.message.as_str());
         (&request.response_nonce, error)
     }
 
+    fn brings_along(request: &Self::Request) -> bool {
+        !request.version_info.is_empty()
+    }
+
+    fn extent(request: &Self::Request) -> Extent {
+        Extent::of(request.resource_names.iter())
+    }
+
     /// A request holds all names that the client wants. Where it answers an older response, a
     /// newer request is on its way and counts alone.
-    fn subscribe(to: &mut Subscription, request: Self::Request, first: bool) {
-        let stale = to.last_nonce.as_deref().unwrap_or_default() != request.response_nonce;
-        if stale && !first {
-            return;
+    fn subscribe(
+        to: &mut Subscription,
+        request: Self::Request,
+        first: bool,
+        target: &Resources,
+    ) -> Vec<Arc<str>> {
+        if !first && !to.answers.is_current(&request.response_nonce) {
+            return Vec::new();
         }
-        let mut names: BTreeSet<String> = request.resource_names.into_iter().collect();
+        let mut names: BTreeSet<&str> = request.resource_names.iter().map(String::as_str).collect();
         let star = names.remove(WILDCARD);
         to.explicit |= star || !names.is_empty();
         let wildcard = star || !to.explicit && has_legacy_wildcard(&request.type_url);
-        if !first && wildcard == to.wildcard && names == to.names {
-            return;
+        if first {
+            // Which resources the client brought along it cannot say.
+            let names = names.into_iter().map(str::to_owned);
+            to.begin(wildcard, names, HashMap::new(), target);
+            return Vec::new();
         }
-        to.look_again();
-        to.answer_due |= wildcard && !to.wildcard;
-        to.due.extend(names.difference(&to.names).cloned());
-        to.wildcard = wildcard;
-        to.names = names;
-        to.forget_uncovered();
+        let known = |name: &str| to.names.contains(name);
+        if wildcard == to.wildcard
+            && names.len() == to.names.len()
+            && names.iter().all(|name| known(name))
+        {
+            return Vec::new();
+        }
+        let dropped: Vec<Arc<str>> =
+            to.names.iter().filter(|name| !names.contains(&***name)).cloned().collect();
+        let new: Vec<&str> = names.iter().copied().filter(|name| !known(name)).collect();
+        if wildcard && !to.wildcard {
+            to.widen();
+        }
+        for name in new {
+            to.subscribe(name);
+        }
+        if !wildcard && to.wildcard {
+            to.narrow();
+        }
+        for name in &dropped {
+            to.unsubscribe(name, false);
+        }
+        dropped
     }
 
-    fn is_whole(type_url: &str) -> bool {
-        is_full_state(type_url)
-    }
-
-    fn respond(
-        to: &mut Subscription,
-        resources: &Resources,
+    fn content(
+        of: &mut Subscription,
+        type_url: &str,
+        target: &Resources,
         part: Part,
-        outgoing: &Outgoing<'_>,
-    ) -> Option<(Self::Response, Vec<String>)> {
-        let gone: Vec<String> =
-            to.held.keys().filter(|name| !resources.contains_key(name.as_str())).cloned().collect();
-        let full = is_full_state(outgoing.type_url);
-        let mut sending: Vec<Arc<EncodedResource>> = Vec::new();
-        let mut names = Vec::new();
-        for (name, resource) in resources.iter().filter(|(name, _)| to.covers(name)) {
-            let current = |held: &Held| held.version == resource.version();
-            let news = part != Part::Break
-                && (to.due.contains(&**name) || !to.held.get(&**name).is_some_and(current));
-            if news {
-                names.push(name.to_string());
-            }
-            if news || full {
-                sending.push(Arc::clone(resource));
-            }
-        }
-        let owed = part != Part::Break && (to.answer_due || full && !to.due.is_empty());
-        let breaks = part != Part::Make && !gone.is_empty();
-        if part != Part::Break {
-            to.due.clear();
-            to.answer_due = false;
-        }
-        if breaks {
-            for name in &gone {
-                to.drop_held(name);
-            }
-        } else if full {
-            // Not yet to be taken away, and absence would do that.
-            let kept = gone.iter().filter_map(|name| to.held.get(name)?.resource.clone());
-            sending.extend(kept);
-        }
-        if names.is_empty() && !owed && !(breaks && full) {
+    ) -> Option<Content> {
+        let makes = part.makes().then(|| of.take_makes(target));
+        let removed = if part.breaks() { of.take_breaks(target) } else { Vec::new() };
+        let due = part.makes() && mem::take(&mut of.answer_due);
+        let whole = is_full_state(type_url, of.wildcard);
+        let news = makes.as_ref().is_some_and(|makes| !makes.is_empty());
+        // Of the other types, absence says nothing: what is gone goes with what named it.
+        if !news && !due && !(whole && !removed.is_empty()) {
             return None;
         }
-        for resource in &sending {
-            to.hold(resource);
+        let mut content = Content::new(makes, Vec::new(), whole);
+        if whole {
+            // What is not yet to be taken away is in it, as absence would do that.
+            content.resources = of.in_sync().chain(of.kept()).cloned().collect();
         }
-        let response = DiscoveryResponse {
-            version_info: version_info(&to.held),
-            resources: sending
-                .iter()
-                .map(|resource| Any::decode(resource.any()).unwrap_or_default())
-                .collect(),
-            type_url: outgoing.type_url.to_owned(),
-            nonce: outgoing.nonce.to_owned(),
-            ..DiscoveryResponse::default()
-        };
-        Some((response, names))
+        Some(content)
     }
-}
 
-/// The state that the client has after a response: equal states have equal versions.
-fn version_info(held: &BTreeMap<String, Held>) -> String {
-    let mut digest = Xxh3::new();
-    for (name, held) in held {
-        for part in [name, &held.version] {
-            digest.update(part.as_bytes());
-            digest.update(&[0]);
+    fn version_info(resources: &[Arc<EncodedResource>], _revision: Revision) -> String {
+        let mut digest = Xxh3::new();
+        for resource in resources {
+            for part in [&**resource.name(), resource.version()] {
+                digest.update(part.as_bytes());
+                digest.update(&[0]);
+            }
         }
+        format!("{:016x}", digest.digest())
     }
-    format!("{:016x}", digest.digest())
+
+    fn ttl(client: &Client) -> Option<Duration> {
+        client.ttl.filter(|_| client.resource_in_sotw)
+    }
+
+    fn encoded_len(response: &Response) -> usize {
+        wire::len(&wire::STATE_OF_THE_WORLD, response)
+    }
+
+    fn encode(response: &Response, to: &mut impl BufMut) {
+        wire::put(&wire::STATE_OF_THE_WORLD, response, to);
+    }
 }

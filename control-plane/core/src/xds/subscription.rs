@@ -1,17 +1,18 @@
 //! What a client asked for of one type, what it holds, and what it is owed.
+//!
+//! What a client has is nearly always what a snapshot has, so it is written down as that snapshot's
+//! map, which costs a pointer, and the few names where the client differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
-use segue_shared::ids::Revision;
+use imbl::ordmap::DiffItem;
+use imbl::{OrdMap, OrdSet};
 
-use super::order::Part;
-use crate::snapshot::EncodedResource;
-
-/// Most responses without an answer that are remembered.
-const MAX_IN_FLIGHT: usize = 8;
-/// Most bytes that are kept of a refusal's reason.
-const MAX_REASON_BYTES: usize = 4096;
+use super::answers::{Answers, News, keep};
+use super::cost::look_at;
+use crate::snapshot::{EncodedResource, Resources};
 
 /// The `*` of a subscription.
 pub(super) const WILDCARD: &str = "*";
@@ -20,190 +21,328 @@ pub(super) const WILDCARD: &str = "*";
 #[derive(Debug, Default)]
 pub struct Subscription {
     pub(super) wildcard: bool,
-    pub(super) names: BTreeSet<String>,
+    pub(super) names: OrdSet<Arc<str>>,
     /// Whether names (or `*`) were ever given: an empty list means "nothing" from then on.
     pub(super) explicit: bool,
-    /// What the client has or is being sent.
-    pub(super) held: BTreeMap<String, Held>,
-    /// Names that get an answer though nothing about them changed.
-    pub(super) due: BTreeSet<String>,
     /// An answer is owed, even an empty one.
     pub(super) answer_due: bool,
-    /// Nonce of the last response.
-    pub(super) last_nonce: Option<String>,
-    /// The oldest first. More than one only where an earlier one is overdue.
-    in_flight: Vec<InFlight>,
-    refused: BTreeMap<String, Refusal>,
-    /// Whether there may be something to make and to break; spares looking at every resource.
-    look: Look,
+    pub(super) answers: Answers,
+    /// What the client has, as far as it wants it and save for what is owed.
+    base: Resources,
+    /// Names that get an answer.
+    owed: OrdMap<Arc<str>, Owed>,
+    /// What the client has and `base` has not.
+    gone: OrdMap<Arc<str>, Had>,
 }
 
-/// A resource on the client.
+/// Why a name gets an answer.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub version: String,
-    /// `None` where the client brought it along from an earlier stream.
-    pub resource: Option<Arc<EncodedResource>>,
+pub(super) enum Owed {
+    /// The client has nothing of the name. Where `base` has nothing either, it is told so.
+    New,
+    /// The client has another version than `base`.
+    Other(Had),
+    /// The client has what `base` has and gets it anew.
+    Same,
 }
 
-/// A resource that the client refused. It runs on with what it had before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub type_url: String,
-    pub resource: String,
-    /// What the client says, cut at 4 KiB; shared by all that it refuses with one answer.
-    pub reason: Arc<str>,
-    /// The revision with which it came.
-    pub revision: Revision,
+/// A resource that a client has.
+#[derive(Clone, Debug)]
+pub(super) enum Had {
+    Sent(Arc<EncodedResource>),
+    /// From an earlier stream, in this version.
+    Brought(Arc<str>),
 }
 
-/// A response that the client has not answered.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub nonce: String,
-    pub type_url: String,
-    /// What changed with it.
-    pub names: Vec<String>,
-    /// Whether it holds all that the client then has.
-    pub whole: bool,
-    pub revision: Revision,
-    /// The client took too long: what comes next no longer waits for it.
-    pub overdue: bool,
+impl Had {
+    pub(super) fn version(&self) -> &str {
+        match self {
+            Self::Sent(resource) => resource.version(),
+            Self::Brought(version) => version,
+        }
+    }
+
+    pub(super) fn resource(&self) -> Option<&Arc<EncodedResource>> {
+        match self {
+            Self::Sent(resource) => Some(resource),
+            Self::Brought(_) => None,
+        }
+    }
 }
 
+/// What is new for a client.
 #[derive(Debug, Default)]
-struct Look {
-    make: bool,
-    take: bool,
+pub(super) struct Makes {
+    pub resources: Vec<Arc<EncodedResource>>,
+    /// Names that were asked for and do not exist.
+    pub unknown: Vec<Arc<str>>,
+    pub news: News,
 }
 
+impl Makes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.unknown.is_empty()
+    }
+}
+
+/// What a client asks for.
+impl Subscription {
+    /// The first request of a type on a stream, with the versions that the client brought along.
+    pub(super) fn begin(
+        &mut self,
+        wildcard: bool,
+        names: impl Iterator<Item = String>,
+        brought: HashMap<String, String>,
+        target: &Resources,
+    ) {
+        self.wildcard = wildcard;
+        // Even where there is nothing, the client waits to be told so.
+        self.answer_due = wildcard;
+        self.names = names.map(|name| intern(target, &name)).collect();
+        if !wildcard || !brought.is_empty() {
+            self.base = target.clone();
+        }
+        // What the client brought along is answered by what changed, or by its removal.
+        let is_new = |name: &&Arc<str>| !brought.contains_key(&***name);
+        let everything = self.base.keys().filter(|_| wildcard);
+        for name in everything.chain(self.names.iter()).filter(is_new) {
+            look_at(1);
+            self.owed.insert(Arc::clone(name), Owed::New);
+        }
+        for (name, version) in brought {
+            if !self.covers(&name) {
+                continue;
+            }
+            match target.get_key_value(&*name) {
+                Some((_, resource)) if resource.version() == version => {}
+                Some((name, _)) => {
+                    let had = Had::Brought(version.into());
+                    self.owed.insert(Arc::clone(name), Owed::Other(had));
+                }
+                None => {
+                    self.gone.insert(name.into(), Had::Brought(version.into()));
+                }
+            }
+        }
+    }
+
+    /// The client wants a name, and an answer about it though nothing may have changed.
+    pub(super) fn subscribe(&mut self, name: &str) {
+        let name = intern(&self.base, name);
+        self.answer(&name);
+        self.names.insert(name);
+    }
+
+    /// The client wants a name no longer. Where `*` still covers it, delta clients want to hear of
+    /// it once more, as they dropped it.
+    pub(super) fn unsubscribe(&mut self, name: &str, answer: bool) -> Option<Arc<str>> {
+        let name = self.names.remove(name)?;
+        if !self.wildcard {
+            self.owed.remove(&name);
+            self.gone.remove(&name);
+            self.answers.forget(&name);
+        } else if answer {
+            self.answer(&name);
+        }
+        Some(name)
+    }
+
+    /// The client wants everything.
+    pub(super) fn widen(&mut self) {
+        self.answer_due = true;
+        if mem::replace(&mut self.wildcard, true) {
+            return;
+        }
+        for name in self.base.keys().filter(|name| !self.names.contains(*name)) {
+            look_at(1);
+            self.owed.insert(Arc::clone(name), Owed::New);
+        }
+    }
+
+    /// The client wants nothing but names.
+    pub(super) fn narrow(&mut self) {
+        self.wildcard = false;
+        keep(&mut self.owed, |name| self.names.contains(name));
+        keep(&mut self.gone, |name| self.names.contains(name));
+        let names = &self.names;
+        self.answers.retain(|name| names.contains(name));
+    }
+
+    fn answer(&mut self, name: &Arc<str>) {
+        if self.owed.contains_key(name) || self.gone.contains_key(name) {
+            // What is gone is answered when it is taken away.
+            return;
+        }
+        let has = self.covers(name) && self.base.contains_key(name);
+        self.owed.insert(Arc::clone(name), if has { Owed::Same } else { Owed::New });
+    }
+}
+
+/// What a client has.
 impl Subscription {
     /// Whether the client wants a resource.
     pub(super) fn covers(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
-    /// Something changed here or in the snapshot.
-    pub(super) fn look_again(&mut self) {
-        self.look = Look { make: true, take: true };
+    /// Whether the client has a resource, in whatever version.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        let lacks = || matches!(self.owed.get(name), Some(Owed::New));
+        self.gone.contains_key(name)
+            || self.base.contains_key(name) && self.covers(name) && !lacks()
     }
 
-    /// Whether a part may have something to send; looking at it settles that.
-    pub(super) fn take_look(&mut self, part: Part) -> bool {
-        let look = &mut self.look;
-        match part {
-            Part::Make => std::mem::take(&mut look.make),
-            Part::Break => std::mem::take(&mut look.take),
-            Part::Whole => std::mem::take(&mut look.make) | std::mem::take(&mut look.take),
-        }
+    /// What the client has just as the snapshot has it.
+    pub(super) fn in_sync(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        let all = self.wildcard.then(|| self.base.iter());
+        let named = (!self.wildcard)
+            .then(|| self.names.iter().filter_map(|name| self.base.get_key_value(name)));
+        let covered = all.into_iter().flatten().chain(named.into_iter().flatten());
+        covered
+            .filter(|(name, _)| !matches!(self.owed.get(*name), Some(Owed::New | Owed::Other(_))))
+            .map(|(_, resource)| resource)
     }
 
-    /// The client no longer holds what it no longer wants.
-    pub(super) fn forget_uncovered(&mut self) {
-        let (wildcard, names) = (self.wildcard, &self.names);
-        self.held.retain(|name, _| wildcard || names.contains(name));
-        self.refused.retain(|name, _| wildcard || names.contains(name));
-        self.due.retain(|name| wildcard || names.contains(name));
+    /// What was sent on this stream, is not in the snapshot and not yet taken away.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        self.gone.values().filter_map(Had::resource)
     }
 
-    /// A resource went out.
-    pub(super) fn hold(&mut self, resource: &Arc<EncodedResource>) {
-        let held =
-            Held { version: resource.version().to_owned(), resource: Some(Arc::clone(resource)) };
-        self.held.insert(resource.name().to_string(), held);
-    }
-
-    /// A removal went out.
-    pub(super) fn drop_held(&mut self, name: &str) {
-        self.held.remove(name);
-        self.refused.remove(name);
-    }
-
-    /// A response went out.
-    pub(super) fn sent(&mut self, response: InFlight) {
-        self.last_nonce = Some(response.nonce.clone());
-        if self.in_flight.len() >= MAX_IN_FLIGHT {
-            self.in_flight.remove(0);
-        }
-        self.in_flight.push(response);
-    }
-
-    /// Names of what went out on this stream.
-    pub(super) fn sent_here(&self) -> Vec<String> {
-        let sent = self.held.iter().filter(|(_, held)| held.resource.is_some());
-        sent.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Takes the client's answer to the response with this nonce, and with it to those before,
-    /// because clients answer in order.
-    pub(super) fn answered(&mut self, nonce: &str, error: Option<&str>) {
-        let at = self.in_flight.iter().position(|response| response.nonce == nonce);
-        let Some(response) = at.and_then(|at| self.in_flight.drain(..=at).next_back()) else {
+    /// Takes the client's answer to the response with this nonce.
+    pub(super) fn answered(&mut self, type_url: &Arc<str>, nonce: &str, error: Option<&str>) {
+        if nonce.is_empty() {
             return;
-        };
-        match error {
-            None if response.whole => self.refused.clear(),
-            None => self.refused.retain(|name, _| !response.names.contains(name)),
-            Some(reason) => self.refuse(&response, reason),
+        }
+        let mut answers = mem::take(&mut self.answers);
+        answers.answered(type_url, nonce, error, |name| self.holds(name));
+        self.answers = answers;
+    }
+
+    /// How many resources are to be taken away.
+    pub(super) fn breaks(&self) -> usize {
+        self.gone.len()
+    }
+
+    /// Whether there is something to make.
+    pub(super) fn has_makes(&self, target: &Resources) -> bool {
+        self.answer_due || !self.owed.is_empty() || !self.is_at(target)
+    }
+
+    pub(super) fn base(&self) -> &Resources {
+        &self.base
+    }
+
+    pub(super) fn owed(&self) -> &OrdMap<Arc<str>, Owed> {
+        &self.owed
+    }
+
+    pub(super) fn gone(&self) -> &OrdMap<Arc<str>, Had> {
+        &self.gone
+    }
+
+    fn is_at(&self, target: &Resources) -> bool {
+        self.base.ptr_eq(target)
+    }
+}
+
+/// What a client gets.
+impl Subscription {
+    /// A resource that the client has gets sent again.
+    pub(super) fn renew(&mut self, name: &Arc<str>) {
+        if !self.owed.contains_key(name) && self.base.contains_key(name) && self.covers(name) {
+            self.owed.insert(Arc::clone(name), Owed::Same);
         }
     }
 
-    /// What was taken away since is not refused any more, however late the word of it comes.
-    fn refuse(&mut self, response: &InFlight, reason: &str) {
-        let told: Arc<str> = reason[..reason.floor_char_boundary(MAX_REASON_BYTES)].into();
-        // What was refused before is refused again with a response that holds everything.
-        let before = response.whole && self.refused.keys().any(|name| mentions(reason, name));
-        // A client that does not say which one it refuses may have refused any.
-        let named = before || response.names.iter().any(|name| mentions(reason, name));
-        for name in &response.names {
-            if named && !mentions(reason, name) {
-                self.refused.remove(name);
-            } else if self.covers(name) && self.held.contains_key(name) {
-                let refusal = Refusal {
-                    type_url: response.type_url.clone(),
-                    resource: name.clone(),
-                    reason: Arc::clone(&told),
-                    revision: response.revision,
-                };
-                self.refused.insert(name.clone(), refusal);
+    /// Takes what is new or changed up to `target`, as sent.
+    pub(super) fn take_makes(&mut self, target: &Resources) -> Makes {
+        if self.wildcard && self.base.is_empty() && self.owed.is_empty() && self.gone.is_empty() {
+            // A first answer: everything, without a list of names.
+            self.base = target.clone();
+            look_at(target.len());
+            let resources = target.values().cloned().collect();
+            return Makes { resources, news: News::All(target.clone()), ..Makes::default() };
+        }
+        self.advance(target);
+        let mut makes = Makes::default();
+        let mut news = Vec::with_capacity(self.owed.len());
+        for name in mem::take(&mut self.owed).keys() {
+            look_at(1);
+            if let Some((name, resource)) = self.base.get_key_value(name) {
+                news.push(Arc::clone(name));
+                makes.resources.push(Arc::clone(resource));
+            } else {
+                makes.unknown.push(Arc::clone(name));
+            }
+        }
+        makes.news = News::Some(news);
+        makes
+    }
+
+    /// Takes what is to be taken away from the client, as done.
+    pub(super) fn take_breaks(&mut self, target: &Resources) -> Vec<Arc<str>> {
+        self.advance(target);
+        look_at(self.gone.len());
+        let gone: Vec<Arc<str>> = mem::take(&mut self.gone).keys().cloned().collect();
+        for name in &gone {
+            self.answers.forget(name);
+        }
+        gone
+    }
+
+    /// Writes down how the client differs from `target`, at the cost of what changed since the
+    /// last one.
+    fn advance(&mut self, target: &Resources) {
+        if self.is_at(target) {
+            return;
+        }
+        let before = mem::replace(&mut self.base, target.clone());
+        for item in before.diff(target) {
+            look_at(1);
+            match item {
+                DiffItem::Add(name, resource) if self.covers(name) => {
+                    let had = self.gone.remove(name);
+                    if had.as_ref().is_some_and(|had| had.version() == resource.version()) {
+                        continue;
+                    }
+                    self.owed.insert(Arc::clone(name), had.map_or(Owed::New, Owed::Other));
+                }
+                DiffItem::Update { old: (_, old), new: (name, new) }
+                    if old.version() != new.version() && self.covers(name) =>
+                {
+                    match self.owed.remove(name) {
+                        Some(Owed::Other(had)) if had.version() == new.version() => {}
+                        Some(Owed::Other(had)) => self.owe(name, Owed::Other(had)),
+                        Some(Owed::New) => self.owe(name, Owed::New),
+                        Some(Owed::Same) | None => {
+                            self.owe(name, Owed::Other(Had::Sent(Arc::clone(old))));
+                        }
+                    }
+                }
+                DiffItem::Remove(name, old) if self.covers(name) => {
+                    let had = match self.owed.remove(name) {
+                        Some(Owed::New) => {
+                            if self.names.contains(name) {
+                                self.owe(name, Owed::New);
+                            }
+                            continue;
+                        }
+                        Some(Owed::Other(had)) => had,
+                        Some(Owed::Same) | None => Had::Sent(Arc::clone(old)),
+                    };
+                    self.gone.insert(Arc::clone(name), had);
+                }
+                DiffItem::Add(..) | DiffItem::Update { .. } | DiffItem::Remove(..) => {}
             }
         }
     }
 
-    /// Whether the client owes an answer that is still worth waiting for.
-    pub(super) fn awaits(&self) -> bool {
-        self.in_flight.iter().any(|response| !response.overdue)
-    }
-
-    /// What is in flight is no longer waited for.
-    pub(super) fn stop_waiting(&mut self) {
-        for response in &mut self.in_flight {
-            response.overdue = true;
-        }
-    }
-
-    /// Whether the client ACKed everything that it was sent.
-    pub(super) fn accepted(&self) -> bool {
-        self.in_flight.is_empty() && self.refused.is_empty()
-    }
-
-    /// Whether the client refuses this one now.
-    pub(super) fn refuses(&self, name: &str) -> bool {
-        self.refused.contains_key(name)
-    }
-
-    /// What the client refuses now.
-    pub(super) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.refused.values()
+    fn owe(&mut self, name: &Arc<str>, owed: Owed) {
+        self.owed.insert(Arc::clone(name), owed);
     }
 }
 
-/// Whether a text names a resource, and not one whose name only begins alike.
-fn mentions(text: &str, name: &str) -> bool {
-    let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '_');
-    !name.is_empty()
-        && text.match_indices(name).any(|(at, _)| {
-            !text[at + name.len()..].starts_with(part_of_name)
-                && !text[..at].ends_with(part_of_name)
-        })
+/// A name as the snapshot has it, so that ten thousand streams share it.
+fn intern(resources: &Resources, name: &str) -> Arc<str> {
+    resources.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
 }

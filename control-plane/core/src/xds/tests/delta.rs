@@ -2,10 +2,10 @@ use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
 
 use super::world::{ack, again, nack, said, snapshot, want};
-use crate::xds::{Delta, Session};
+use crate::xds::{Client, Delta, Session};
 
 fn session(resources: &[(&'static str, &str, &str)]) -> Session<Delta> {
-    Session::new(snapshot(1, resources))
+    Session::new(snapshot(1, resources), Client::default())
 }
 
 /// Sends a request and gives what is said in answer, each response ACKed.
@@ -135,7 +135,7 @@ fn a_refused_resource_is_remembered_and_not_sent_again() {
     assert_eq!(session.respond(), None);
     let refused: Vec<_> = session.refusals().cloned().collect();
     assert_eq!(refused.len(), 1);
-    assert_eq!((refused[0].resource.as_str(), refused[0].revision), ("a", Revision(1)));
+    assert_eq!((refused[0].resource.as_ref(), refused[0].revision), ("a", Revision(1)));
     assert!(refused[0].reason.contains("must be positive"));
     assert_eq!(session.accepted(), Revision::NONE);
 
@@ -166,7 +166,7 @@ fn a_long_reason_is_cut_and_still_read_to_its_end() {
     session.receive(nack(&response, &reason)).unwrap();
     let refused: Vec<_> = session.refusals().collect();
     assert_eq!(refused.len(), 1);
-    assert_eq!((refused[0].resource.as_str(), refused[0].reason.len()), ("a", 4095));
+    assert_eq!((refused[0].resource.as_ref(), refused[0].reason.len()), ("a", 4095));
     assert!(reason.starts_with(&*refused[0].reason));
 }
 
@@ -226,7 +226,7 @@ fn nothing_is_taken_from_a_client_that_refuses_its_new_routes() {
         ];
         snapshot(revision, &all)
     };
-    let mut session: Session<Delta> = Session::new(world(1, "v1", "to v1"));
+    let mut session: Session<Delta> = Session::new(world(1, "v1", "to v1"), Client::default());
     for type_url in [CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK] {
         tell(&mut session, want(type_url, &["*"], &[]));
     }

@@ -9,9 +9,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use proptest::prelude::*;
 use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
 
-use super::world::{ack, again, ask, fault, nack, snapshot, text};
+use super::world::{ack, again, ask, decoded, fault, nack, snapshot, text};
 use crate::snapshot::XdsSnapshot;
-use crate::xds::{Delta, Session, StateOfTheWorld, Variant};
+use crate::xds::{self as server, Delta, Response, Session, StateOfTheWorld, Variant};
 
 const TYPES: [&str; 5] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -30,7 +30,7 @@ struct Client {
 /// How a client speaks one variant.
 trait Speech: Variant + Sized {
     fn hello(client: &Client, type_url: &'static str) -> Self::Request;
-    fn take(client: &mut Client, response: Self::Response) -> Vec<Self::Request>;
+    fn take(client: &mut Client, response: &Response) -> Vec<Self::Request>;
 }
 
 impl Client {
@@ -96,14 +96,15 @@ impl Speech for Delta {
         again(type_url, &names, &has)
     }
 
-    fn take(client: &mut Client, response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
+    fn take(client: &mut Client, sent: &Response) -> Vec<DeltaDiscoveryRequest> {
+        let response: DeltaDiscoveryResponse = decoded::<Self, _>(sent);
         let type_url = known(&response.type_url);
         let before: BTreeSet<String> = client.names(ENDPOINT).into_iter().collect();
         let new = response.resources.iter().map(|one| text(one.resource.as_ref().unwrap()));
         let refused = client.apply(type_url, new.collect(), &response.removed_resources);
         let mut requests = vec![match refused.first() {
-            Some(_) => nack(&response, &format!("refused: {}", refused.join(", "))),
-            None => ack(&response),
+            Some(_) => nack(sent, &format!("refused: {}", refused.join(", "))),
+            None => ack(sent),
         }];
         let after: BTreeSet<String> = client.names(ENDPOINT).into_iter().collect();
         if before != after {
@@ -127,7 +128,8 @@ impl Speech for StateOfTheWorld {
         DiscoveryRequest { response_nonce: nonce, ..ask(type_url, &names) }
     }
 
-    fn take(client: &mut Client, response: DiscoveryResponse) -> Vec<DiscoveryRequest> {
+    fn take(client: &mut Client, sent: &Response) -> Vec<DiscoveryRequest> {
+        let response: DiscoveryResponse = decoded::<Self, _>(sent);
         let type_url = known(&response.type_url);
         let before = client.names(ENDPOINT);
         let new: Vec<String> = response.resources.iter().map(text).collect();
@@ -219,9 +221,9 @@ fn run<V: Speech>(steps: Vec<Step>, last: &World, never_void: bool) -> Result<()
     let mut revision = 1;
     let mut current = last.snapshot(revision);
     let mut client = Client::default();
-    let mut session = Session::<V>::new(std::sync::Arc::clone(&current));
+    let mut session = Session::<V>::new(std::sync::Arc::clone(&current), server::Client::default());
     let mut up: VecDeque<V::Request> = TYPES.map(|url| V::hello(&client, url)).into();
-    let mut down: VecDeque<V::Response> = VecDeque::new();
+    let mut down: VecDeque<Response> = VecDeque::new();
     let end = [Step::Change(last.clone())];
     let settle = std::iter::repeat_n([Step::ToServer, Step::ToClient], 150).flatten();
     for step in steps.into_iter().chain(end).chain(settle) {
@@ -238,7 +240,7 @@ fn run<V: Speech>(steps: Vec<Step>, last: &World, never_void: bool) -> Result<()
             }
             Step::ToClient => {
                 if let Some(response) = down.pop_front() {
-                    up.extend(V::take(&mut client, response));
+                    up.extend(V::take(&mut client, &response));
                     if never_void {
                         prop_assert_eq!(client.void(), Vec::<String>::new());
                     }
@@ -246,7 +248,7 @@ fn run<V: Speech>(steps: Vec<Step>, last: &World, never_void: bool) -> Result<()
             }
             Step::Reconnect => {
                 client.last_nonce.clear();
-                session = Session::new(std::sync::Arc::clone(&current));
+                session = Session::new(std::sync::Arc::clone(&current), server::Client::default());
                 up = TYPES.map(|url| V::hello(&client, url)).into();
                 down.clear();
             }

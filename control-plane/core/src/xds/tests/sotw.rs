@@ -3,12 +3,12 @@ use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 
 use super::world::{accept, ask, fault, holds, snapshot};
-use crate::xds::{Session, StateOfTheWorld};
+use crate::xds::{Client, Session, StateOfTheWorld};
 
 type Sotw = Session<StateOfTheWorld>;
 
 fn session(resources: &[(&'static str, &str, &str)]) -> Sotw {
-    Session::new(snapshot(1, resources))
+    Session::new(snapshot(1, resources), Client::default())
 }
 
 /// Sends a request and gives what the one response holds, which is ACKed; `None` for silence.
@@ -49,7 +49,7 @@ fn a_wildcard_is_answered_even_with_nothing_and_names_are_watched() {
     assert_eq!(tell(&mut session(&[]), ask(CLUSTER, &[])).unwrap(), "");
     let mut session = session(&[]);
     assert_eq!(tell(&mut session, ask(LISTENER, &["l"])).unwrap(), "", "absence says: no such");
-    assert_eq!(tell(&mut session, ask(ROUTE, &["r"])), None);
+    assert_eq!(tell(&mut session, ask(ROUTE, &["r"])).unwrap(), "", "with an error that says so");
     assert_eq!(tell(&mut session, ask(ENDPOINT, &[])), None, "no wildcard of endpoints");
     session.offer(snapshot(2, &[(LISTENER, "l", "1"), (ROUTE, "r", "1"), (ROUTE, "other", "1")]));
     assert_eq!(settle(&mut session, &["l"]).unwrap(), "l=1");
@@ -115,7 +115,7 @@ fn no_cluster_is_taken_from_a_client_that_refuses_its_new_routes() {
     let world = |revision, version, route| {
         snapshot(revision, &[(CLUSTER, version, "1"), (LISTENER, "l", "1"), (ROUTE, "r", route)])
     };
-    let mut session = Sotw::new(world(1, "v1", "to v1"));
+    let mut session = Sotw::new(world(1, "v1", "to v1"), Client::default());
     tell(&mut session, ask(CLUSTER, &[]));
     tell(&mut session, ask(LISTENER, &[]));
     tell(&mut session, ask(ROUTE, &["r"]));
@@ -150,7 +150,7 @@ fn a_nack_is_known_by_its_error_and_keeps_the_last_good() {
     let response = session.respond().unwrap();
     assert_eq!(holds(&response), "a=bad b=2");
     session.receive(refuse(&response)).unwrap();
-    let refused: Vec<&str> = session.refusals().map(|refusal| refusal.resource.as_str()).collect();
+    let refused: Vec<&str> = session.refusals().map(|refusal| refusal.resource.as_ref()).collect();
     assert_eq!(refused, ["a"]);
     session.offer(snapshot(3, &[(CLUSTER, "a", "1"), (CLUSTER, "b", "2")]));
     settle(&mut session, &[]);
@@ -161,7 +161,7 @@ fn a_nack_is_known_by_its_error_and_keeps_the_last_good() {
 fn equal_states_have_equal_versions() {
     let all = [(CLUSTER, "a", "1"), (CLUSTER, "b", "1")];
     let version = |revision| {
-        let mut session = Sotw::new(snapshot(revision, &all));
+        let mut session = Sotw::new(snapshot(revision, &all), Client::default());
         session.receive(ask(CLUSTER, &[])).unwrap();
         session.respond().unwrap().version_info
     };

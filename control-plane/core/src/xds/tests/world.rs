@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::rpc::Status;
 use segue_shared::ids::Revision;
 
 use crate::snapshot::{EncodedResource, XdsSnapshot};
+use crate::xds::{Response, Variant};
+
+/// A response as its variant's message, by way of its bytes.
+pub fn decoded<V: Variant, M: prost::Message + Default>(response: &Response) -> M {
+    let mut bytes = Vec::new();
+    V::encode(response, &mut bytes);
+    assert_eq!(bytes.len(), V::encoded_len(response));
+    M::decode(&*bytes).unwrap()
+}
 
 /// A snapshot of `(type, name, version)`.
 pub fn snapshot(revision: u64, resources: &[(&'static str, &str, &str)]) -> Arc<XdsSnapshot> {
@@ -27,6 +34,10 @@ pub fn snapshot(revision: u64, resources: &[(&'static str, &str, &str)]) -> Arc<
 /// `name=version` of a resource's body.
 pub fn text(body: &Any) -> String {
     String::from_utf8(body.value.clone()).unwrap()
+}
+
+fn body(resource: &EncodedResource) -> String {
+    String::from_utf8(resource.value().to_vec()).unwrap()
 }
 
 fn owned(names: &[&str]) -> Vec<String> {
@@ -53,7 +64,7 @@ pub fn again(type_url: &str, subscribe: &[&str], has: &[(&str, &str)]) -> DeltaD
 }
 
 /// The ACK of a delta response.
-pub fn ack(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+pub fn ack(response: &Response) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
         response_nonce: response.nonce.clone(),
         ..want(&response.type_url, &[], &[])
@@ -61,7 +72,7 @@ pub fn ack(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
 }
 
 /// The NACK of a delta response.
-pub fn nack(response: &DeltaDiscoveryResponse, message: &str) -> DeltaDiscoveryRequest {
+pub fn nack(response: &Response, message: &str) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { error_detail: Some(fault(message)), ..ack(response) }
 }
 
@@ -71,12 +82,9 @@ pub fn fault(message: &str) -> Status {
 }
 
 /// What a delta response says: `+name=version` and `-name`.
-pub fn said(response: &DeltaDiscoveryResponse) -> String {
-    let added = response.resources.iter().map(|resource| {
-        assert!(!resource.version.is_empty());
-        format!("+{}", text(resource.resource.as_ref().unwrap()))
-    });
-    let removed = response.removed_resources.iter().map(|name| format!("-{name}"));
+pub fn said(response: &Response) -> String {
+    let added = response.resources.iter().map(|one| format!("+{}", body(one)));
+    let removed = response.removed.iter().map(|name| format!("-{name}"));
     added.chain(removed).collect::<Vec<_>>().join(" ")
 }
 
@@ -90,7 +98,7 @@ pub fn ask(type_url: &str, names: &[&str]) -> DiscoveryRequest {
 }
 
 /// The answer to a state-of-the-world response, which repeats the names.
-pub fn accept(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryRequest {
+pub fn accept(response: &Response, names: &[&str]) -> DiscoveryRequest {
     DiscoveryRequest {
         version_info: response.version_info.clone(),
         response_nonce: response.nonce.clone(),
@@ -99,6 +107,6 @@ pub fn accept(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryRequest 
 }
 
 /// All that a state-of-the-world response holds.
-pub fn holds(response: &DiscoveryResponse) -> String {
-    response.resources.iter().map(text).collect::<Vec<_>>().join(" ")
+pub fn holds(response: &Response) -> String {
+    response.resources.iter().map(|one| body(one)).collect::<Vec<_>>().join(" ")
 }
