@@ -73,6 +73,12 @@ impl HeldType {
         })
     }
 
+    /// Whether the client has just what a snapshot has, in the snapshot's own map.
+    #[cfg(test)]
+    pub(super) fn is_shared_with(&self, resources: &Resources) -> bool {
+        self.base.ptr_eq(resources) && self.owed.is_empty() && self.gone.is_empty()
+    }
+
     /// Names that the client asked for and that do not exist.
     pub fn unknown(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names
