@@ -11,7 +11,7 @@ use segue_shared::ids::Revision;
 
 use super::order::{Part, has_legacy_wildcard};
 use super::response::{Client, Response};
-use super::subscription::{Subscription, WILDCARD};
+use super::subscription::{Makes, Subscription, WILDCARD};
 use super::variant::{Content, Extent, Variant};
 use super::wire;
 use crate::snapshot::{EncodedResource, Resources};
@@ -88,10 +88,10 @@ impl Variant for Delta {
         target: &Resources,
         part: Part,
     ) -> Option<Content> {
-        let makes = part.makes().then(|| of.take_makes(target));
+        let makes = if part.makes() { of.take_makes(target) } else { Makes::default() };
         let removed = if part.breaks() { of.take_breaks(target) } else { Vec::new() };
         let due = part.makes() && mem::take(&mut of.answer_due);
-        if makes.as_ref().is_none_or(|makes| makes.is_empty()) && removed.is_empty() && !due {
+        if makes.is_empty() && removed.is_empty() && !due {
             return None;
         }
         let mut content = Content::new(makes, removed, false);

@@ -273,10 +273,10 @@ impl<V: Variant> Session<V> {
     /// routes that it still runs on, and are not taken away before it has asked for routes too;
     /// nor is a snapshot marked as complete before that.
     fn awaits_asking(&self) -> bool {
-        let marked = || self.subscriptions.contains_key(type_urls::SNAPSHOT_MARK);
-        !self.given_up
-            && !(self.knows(type_urls::LISTENER) && self.knows_routes())
-            && (marked() || self.has_breaks())
+        if self.given_up || self.knows(type_urls::LISTENER) && self.knows_routes() {
+            return false;
+        }
+        self.knows(type_urls::SNAPSHOT_MARK) || self.has_breaks()
     }
 
     fn has_breaks(&self) -> bool {

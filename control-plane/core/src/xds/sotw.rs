@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::order::{Part, has_legacy_wildcard, is_full_state};
 use super::response::{Client, Response};
-use super::subscription::{Subscription, WILDCARD};
+use super::subscription::{Makes, Subscription, WILDCARD};
 use super::variant::{Content, Extent, Variant};
 use super::wire;
 use crate::snapshot::{EncodedResource, Resources};
@@ -98,13 +98,12 @@ impl Variant for StateOfTheWorld {
         target: &Resources,
         part: Part,
     ) -> Option<Content> {
-        let makes = part.makes().then(|| of.take_makes(target));
+        let makes = if part.makes() { of.take_makes(target) } else { Makes::default() };
         let removed = if part.breaks() { of.take_breaks(target) } else { Vec::new() };
         let due = part.makes() && mem::take(&mut of.answer_due);
         let whole = is_full_state(type_url, of.wildcard);
-        let news = makes.as_ref().is_some_and(|makes| !makes.is_empty());
         // Of the other types, absence says nothing: what is gone goes with what named it.
-        if !news && !due && !(whole && !removed.is_empty()) {
+        if makes.is_empty() && !due && (!whole || removed.is_empty()) {
             return None;
         }
         let mut content = Content::new(makes, Vec::new(), whole);

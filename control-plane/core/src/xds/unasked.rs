@@ -122,7 +122,7 @@ impl Unasked {
         });
     }
 
-    fn any(&self, mut is: impl FnMut(&Arc<str>) -> bool) -> bool {
-        self.all.iter().flat_map(Resources::keys).chain(&self.names).any(|name| is(name))
+    fn any(&self, is: impl FnMut(&Arc<str>) -> bool) -> bool {
+        self.all.iter().flat_map(Resources::keys).chain(&self.names).any(is)
     }
 }

@@ -93,9 +93,8 @@ pub struct Content {
 }
 
 impl Content {
-    pub(super) fn new(makes: Option<Makes>, removed: Vec<Arc<str>>, whole: bool) -> Self {
-        let (resources, unknown, news) = makes
-            .map_or_else(Default::default, |makes| (makes.resources, makes.unknown, makes.news));
+    pub(super) fn new(makes: Makes, removed: Vec<Arc<str>>, whole: bool) -> Self {
+        let Makes { resources, unknown, news } = makes;
         Self { resources, removed, unknown, news, whole }
     }
 }

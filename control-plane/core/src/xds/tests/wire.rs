@@ -37,8 +37,8 @@ fn response(ttl: Option<Duration>, is_heartbeat: bool) -> Response {
     }
 }
 
-fn segue() -> Option<ControlPlane> {
-    Some(ControlPlane { identifier: "segue".to_owned() })
+fn segue() -> ControlPlane {
+    ControlPlane { identifier: "segue".to_owned() }
 }
 
 fn errors() -> Vec<ResourceError> {
@@ -59,8 +59,8 @@ fn resource(name: &str, version: &str, body: Option<&[u8]>, ttl: Option<Duration
         version: version.to_owned(),
         resource: body.map(any),
         ttl: ttl.map(|ttl| pb::Duration {
-            seconds: ttl.as_secs() as i64,
-            nanos: ttl.subsec_nanos() as i32,
+            seconds: ttl.as_secs().cast_signed(),
+            nanos: ttl.subsec_nanos().cast_signed(),
         }),
         ..Resource::default()
     }
@@ -79,7 +79,7 @@ fn a_delta_response_is_read_as_it_is_meant() {
             type_url: CLUSTER.to_owned(),
             removed_resources: vec!["gone".to_owned(), "x".repeat(300)],
             nonce: "17".to_owned(),
-            control_plane: segue(),
+            control_plane: Some(segue()),
             resource_errors: errors(),
             ..DeltaDiscoveryResponse::default()
         };
@@ -110,7 +110,7 @@ fn a_state_of_the_world_response_is_read_as_it_is_meant() {
             resources: vec![of("a", "v1", b"body"), of("empty", "v2", b"")],
             type_url: CLUSTER.to_owned(),
             nonce: "17".to_owned(),
-            control_plane: segue(),
+            control_plane: Some(segue()),
             resource_errors: errors(),
             ..DiscoveryResponse::default()
         };
