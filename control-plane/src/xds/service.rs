@@ -44,7 +44,6 @@ impl AdsService {
     where
         V: Variant + Send + 'static,
         V::Request: Message + Default + 'static,
-        V::Response: Message + 'static,
     {
         let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
         if !request.headers().get(CONTENT_TYPE).is_some_and(is_grpc) {

@@ -152,12 +152,12 @@ where
             )
         })?;
         let (snapshot, _) = snapshots.newest();
-        if snapshot.revision == Revision::NONE {
+        if V::brings_along(&first) && snapshot.revision == Revision::NONE {
             // A lost or wrong data directory must not take a running mesh down.
             tracing::warn!(
                 node = node.id,
-                "this store was never written to: a client that has a configuration keeps it until \
-                 something is applied"
+                "the client has a configuration and this store was never written to: the client \
+                 keeps what it has until something is applied"
             );
         }
         let now = Instant::now();
