@@ -13,8 +13,8 @@ use super::mesh::{matched, mesh, prefix, routed, service};
 use super::readable::of_type;
 use crate::compile::NodeKind;
 use crate::config::mesh::{
-    Backend, MeshConfig, PathMatch, PathRewrite, Protocol, Redirect, Retry, Rule, SplitBy, TrafficPolicy,
-    ValueMatch,
+    Backend, MeshConfig, PathMatch, PathRewrite, Protocol, Redirect, Retry, Rule, SplitBy,
+    TrafficPolicy, ValueMatch,
 };
 
 fn greeter() -> MeshConfig {
@@ -56,8 +56,7 @@ fn a_listener_for_each_name_that_can_be_called() {
     chat.port = 50051;
     let tcp = service("database", Protocol::Tcp, &[("v1", &[5432])]);
     let snapshot = compiled(NodeKind::Grpc, &mesh([chat, tcp]));
-    let names: Vec<&str> =
-        snapshot.of_type(LISTENER).unwrap().keys().map(AsRef::as_ref).collect();
+    let names: Vec<&str> = snapshot.of_type(LISTENER).unwrap().keys().map(AsRef::as_ref).collect();
     assert_eq!(
         names,
         [
