@@ -10,7 +10,7 @@ use super::lookup::{Scope, Services};
 use super::mesh;
 use super::time::to_duration;
 
-const DEFAULT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+const DEFAULT_MAX_AGE: Duration = Duration::from_hours(24);
 
 /// The service and what a session of it is.
 pub(super) fn check(

@@ -117,7 +117,7 @@ fn sessions_that_an_envoy_keeps() {
     let mcp = service("tools", Protocol::Mcp, &[("v1", &[9500])]);
     let loose = service("loose", Protocol::Http, &[("v1", &[9501])]);
     config.services.extend(mesh([mcp, loose]).services);
-    let pin = Some(Pin { max_age: Duration::from_secs(3600) });
+    let pin = Some(Pin { max_age: Duration::from_hours(1) });
     let cookie = SessionKey::Cookie("sid".to_owned());
     let header = SessionKey::Header("x-session-id".to_owned());
     let sessions = [

@@ -153,7 +153,7 @@ fn make(edit: &Edit, config: &mut MeshConfig, endpoints: &mut ResolvedEndpoints)
                 1 => SessionKey::Header("x-session".to_owned()),
                 _ => SessionKey::Mcp,
             };
-            let pin = pin.then(|| Pin { max_age: Duration::from_secs(60) });
+            let pin = pin.then(|| Pin { max_age: Duration::from_mins(1) });
             config.sessions.insert(name(*service), Arc::new(Sessions { keys: vec![key], pin }));
         }
         Edit::Nothing => {}

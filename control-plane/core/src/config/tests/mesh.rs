@@ -39,7 +39,7 @@ fn the_design_example_holds() {
         mesh.sessions[&chat()].keys,
         [SessionKey::Header("x-session-id".into()), SessionKey::Cookie("sid".into())]
     );
-    let day = Duration::from_secs(24 * 60 * 60);
+    let day = Duration::from_hours(24);
     assert_eq!(mesh.sessions[&chat()].pin, Some(Pin { max_age: day }));
 }
 
