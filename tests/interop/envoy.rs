@@ -1,9 +1,6 @@
 //! Real Envoy serves the same routes with the same split as our sidecar, from the same control
 //! plane, over both variants of ADS.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use segue_tests::fetch::Fetch;
 use segue_tests::load::{Protocol, survey};
 use segue_tests::mesh::Mesh;
@@ -11,12 +8,9 @@ use segue_tests::peers;
 use segue_tests::wait;
 use segue_tests::written::{Rule, USER_HEADER, route, service, service_of};
 
-use crate::envoy_process::{Envoy, Variant};
+use crate::envoy_process::{Envoy, FOLLOW_LIMIT, Variant, turn};
 
-static TURN: Mutex<()> = Mutex::new(());
 const KEYS: usize = 4000;
-/// Envoy does not tell when it runs on a revision.
-const FOLLOW_LIMIT: Duration = Duration::from_secs(15);
 
 #[test]
 fn envoy_over_delta_serves_what_our_sidecar_serves() {
@@ -30,7 +24,7 @@ fn envoy_over_state_of_the_world_serves_what_our_sidecar_serves() {
 
 fn serves_the_same(variant: Variant) {
     let Some(program) = peers::or_skip(peers::envoy()) else { return };
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let mut mesh = Mesh::start().unwrap();
     let (v1, v2) = (mesh.echo("v1").unwrap(), mesh.echo("v2").unwrap());
     let versions = [("v1", vec![v1.address]), ("v2", vec![v2.address])];

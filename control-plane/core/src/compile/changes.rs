@@ -75,7 +75,7 @@ pub(super) fn touched(
     for name in changed_keys(&old.routes, &new.routes) {
         touch(name, entrance);
     }
-    for name in changed_keys(&old.session_keys, &new.session_keys) {
+    for name in changed_keys(&old.sessions, &new.sessions) {
         touch(name, entrance);
     }
     for name in changed_keys(&old.traffic, &new.traffic) {

@@ -13,9 +13,9 @@ use envoy_types::pb::google::protobuf::Any;
 use segue_shared::extension::{pack_as, type_url};
 use segue_shared::xds_names::{OUTBOUND_LISTENER, OUTBOUND_ROUTES};
 
-use super::NodeKind;
 use super::endpoint::address;
 use super::extension::ads;
+use super::{NodeKind, session};
 
 const MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -23,14 +23,17 @@ const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 /// The one listener of proxies.
 pub(super) fn outbound(kind: NodeKind) -> Listener {
-    let manager = ConfigType::TypedConfig(manager(OUTBOUND_LISTENER, OUTBOUND_ROUTES));
+    // Envoy keeps sessions by a filter that does nothing where routes do not say what to keep. It is
+    // there whether or not one does, because another listener would cut connections.
+    let sessions = matches!(kind, NodeKind::Envoy { .. }).then(session::filter);
+    let manager = manager(OUTBOUND_LISTENER, OUTBOUND_ROUTES, sessions);
     Listener {
         name: OUTBOUND_LISTENER.to_owned(),
         address: Some(address(kind.outbound_address())),
         filter_chains: vec![FilterChain {
             filters: vec![Filter {
                 name: "envoy.filters.network.http_connection_manager".to_owned(),
-                config_type: Some(manager),
+                config_type: Some(ConfigType::TypedConfig(manager)),
             }],
             ..FilterChain::default()
         }],
@@ -41,15 +44,19 @@ pub(super) fn outbound(kind: NodeKind) -> Listener {
 
 /// A listener without a socket: what a client that calls `name` itself must know.
 pub(super) fn api(name: String, routes: &str) -> Listener {
-    let manager = manager("", routes);
-    let api_listener = Some(ApiListener { api_listener: Some(manager) });
+    let api_listener = Some(ApiListener { api_listener: Some(manager("", routes, None)) });
     Listener { name, api_listener, ..Listener::default() }
 }
 
 /// What reads requests, and which routes it reads them by.
-fn manager(stat_prefix: &str, routes: &str) -> Any {
+fn manager(stat_prefix: &str, routes: &str, filter: Option<HttpFilter>) -> Any {
     let router =
         http_filter::ConfigType::TypedConfig(pack_as(&type_url(ROUTER), &Router::default()));
+    let router = HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(router),
+        ..HttpFilter::default()
+    };
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
@@ -57,11 +64,7 @@ fn manager(stat_prefix: &str, routes: &str) -> Any {
             route_config_name: routes.to_owned(),
         })),
         // The router answers requests, so nothing can come after it.
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(router),
-            ..HttpFilter::default()
-        }],
+        http_filters: filter.into_iter().chain([router]).collect(),
         ..HttpConnectionManager::default()
     };
     pack_as(&type_url(MANAGER), &manager)

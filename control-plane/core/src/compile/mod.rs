@@ -15,6 +15,7 @@ mod piece;
 mod problem;
 mod route;
 mod scope;
+mod session;
 mod split;
 mod view;
 

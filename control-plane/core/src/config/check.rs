@@ -65,13 +65,13 @@ pub(super) fn check_one(
     match resource.resource.as_ref()? {
         Body::Service(it) => service::check(scope, services, it.spec.as_ref()?).map(Piece::service),
         Body::Route(it) => {
-            route::check(scope, services, &mesh.session_keys, it.spec.as_ref()?).map(Piece::route)
+            route::check(scope, services, &mesh.sessions, it.spec.as_ref()?).map(Piece::route)
         }
         Body::TrafficPolicy(it) => {
             traffic::check(scope, services, it.spec.as_ref()?).map(Piece::traffic)
         }
         Body::ContextPolicy(it) => {
-            context::check(scope, services, it.spec.as_ref()?).map(Piece::session_keys)
+            context::check(scope, services, it.spec.as_ref()?).map(Piece::sessions)
         }
         Body::AccessPolicy(it) => {
             access::check(scope, services, it.spec.as_ref()?);

@@ -1,5 +1,7 @@
 //! Checks of a `ContextPolicy`: session keys and pins.
 
+use std::time::Duration;
+
 use segue_proto::config::v1::session_key::{From, Learn, learn};
 use segue_proto::config::v1::{ContextPolicySpec, SessionKey};
 use segue_shared::ids::ServiceName;
@@ -8,12 +10,14 @@ use super::lookup::{Scope, Services};
 use super::mesh;
 use super::time::to_duration;
 
-/// The service and where its session ids are found.
+const DEFAULT_MAX_AGE: Duration = Duration::from_hours(24);
+
+/// The service and what a session of it is.
 pub(super) fn check(
     scope: &mut Scope<'_>,
     services: &Services<'_>,
     spec: &ContextPolicySpec,
-) -> Option<(ServiceName, Vec<mesh::SessionKey>)> {
+) -> Option<(ServiceName, mesh::Sessions)> {
     for (i, key) in spec.session_key.iter().enumerate() {
         check_key(scope, key, &format!("spec.sessionKey[{i}]"));
     }
@@ -38,14 +42,20 @@ pub(super) fn check(
         );
     }
     let service = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef")?;
-    Some((service, spec.session_key.iter().map(key_of_split).collect()))
+    let pin = spec
+        .pin
+        .as_ref()
+        .map(|pin| mesh::Pin { max_age: pin.max_age.map_or(DEFAULT_MAX_AGE, to_duration) });
+    let keys = spec.session_key.iter().map(key_of_split).collect();
+    Some((service, mesh::Sessions { keys, pin }))
 }
 
-/// A session key as far as a split can use it.
+/// A session key as far as a split, or another proxy, can use it.
 fn key_of_split(key: &SessionKey) -> mesh::SessionKey {
     match &key.from {
         Some(From::Header(name)) => mesh::SessionKey::Header(name.to_ascii_lowercase()),
         Some(From::Cookie(name)) => mesh::SessionKey::Cookie(name.clone()),
+        Some(From::Mcp(_)) => mesh::SessionKey::Mcp,
         _ => mesh::SessionKey::Other,
     }
 }

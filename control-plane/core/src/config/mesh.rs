@@ -18,8 +18,8 @@ pub struct MeshConfig {
     pub routes: OrdMap<ServiceName, Arc<Route>>,
     /// By the service that they are about.
     pub traffic: OrdMap<ServiceName, Arc<TrafficPolicy>>,
-    /// By the service that they are about. A split without a key of its own uses the first.
-    pub session_keys: OrdMap<ServiceName, Arc<[SessionKey]>>,
+    /// By the service that they are about.
+    pub sessions: OrdMap<ServiceName, Arc<Sessions>>,
 }
 
 /// A logical upstream.
@@ -75,11 +75,30 @@ pub enum SplitBy {
     Cookie(String),
 }
 
+/// What a session of a service is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sessions {
+    /// The first that a request has is its session's id. A split without a key of its own uses the
+    /// first that it can.
+    pub keys: Vec<SessionKey>,
+    /// `None`: sessions are bound to nothing.
+    pub pin: Option<Pin>,
+}
+
+/// To what a session is bound, as far as other proxies can bind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Age at which the session is over.
+    pub max_age: Duration,
+}
+
 /// Where a session's id is found, as far as a split can use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionKey {
     Header(String),
     Cookie(String),
+    /// The session of the Model Context Protocol.
+    Mcp,
     /// A place that only the context layer reads.
     Other,
 }

@@ -6,14 +6,14 @@ use imbl::OrdMap;
 use segue_shared::ids::ServiceName;
 
 use super::key::Kind;
-use super::mesh::{MeshConfig, Route, Service, SessionKey, TrafficPolicy};
+use super::mesh::{MeshConfig, Route, Service, Sessions, TrafficPolicy};
 
 /// A piece, and the service that it is about.
 pub(super) enum Piece {
     Service(ServiceName, Arc<Service>),
     Route(ServiceName, Arc<Route>),
     Traffic(ServiceName, Arc<TrafficPolicy>),
-    SessionKeys(ServiceName, Arc<[SessionKey]>),
+    Sessions(ServiceName, Arc<Sessions>),
 }
 
 impl Piece {
@@ -29,8 +29,8 @@ impl Piece {
         Self::Traffic(target, Arc::new(policy))
     }
 
-    pub fn session_keys((target, keys): (ServiceName, Vec<SessionKey>)) -> Self {
-        Self::SessionKeys(target, keys.into())
+    pub fn sessions((target, sessions): (ServiceName, Sessions)) -> Self {
+        Self::Sessions(target, Arc::new(sessions))
     }
 
     /// Puts the piece in its place. One that says what is there already leaves what is there, so
@@ -40,7 +40,7 @@ impl Piece {
             Self::Service(name, piece) => replace(&mut mesh.services, name, piece),
             Self::Route(target, piece) => replace(&mut mesh.routes, target, piece),
             Self::Traffic(target, piece) => replace(&mut mesh.traffic, target, piece),
-            Self::SessionKeys(target, piece) => replace(&mut mesh.session_keys, target, piece),
+            Self::Sessions(target, piece) => replace(&mut mesh.sessions, target, piece),
         }
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn clear(mesh: &mut MeshConfig, kind: Kind, service: &ServiceName) {
         Kind::Service => drop(mesh.services.remove(service)),
         Kind::Route => drop(mesh.routes.remove(service)),
         Kind::TrafficPolicy => drop(mesh.traffic.remove(service)),
-        Kind::ContextPolicy => drop(mesh.session_keys.remove(service)),
+        Kind::ContextPolicy => drop(mesh.sessions.remove(service)),
         Kind::AccessPolicy | Kind::Rollout => {}
     }
 }

@@ -24,12 +24,12 @@ const DEFAULT_ATTEMPTS: u32 = 1;
 pub(super) fn check(
     scope: &mut Scope<'_>,
     services: &Services<'_>,
-    session_keys: &OrdMap<ServiceName, Arc<[mesh::SessionKey]>>,
+    sessions: &OrdMap<ServiceName, Arc<mesh::Sessions>>,
     spec: &RouteSpec,
 ) -> Option<(ServiceName, mesh::Route)> {
     let target = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef");
-    let keys = target.as_ref().and_then(|target| session_keys.get(target));
-    let split_by = check_split(scope, spec.split_by.as_ref(), keys.map(AsRef::as_ref));
+    let keys = target.as_ref().and_then(|target| sessions.get(target)).map(|it| &*it.keys);
+    let split_by = check_split(scope, spec.split_by.as_ref(), keys);
     let mut names = BTreeSet::new();
     let mut rules = Vec::with_capacity(spec.rules.len());
     for (i, rule) in spec.rules.iter().enumerate() {
@@ -56,7 +56,7 @@ fn check_split(
         keys.iter().find_map(|key| match key {
             mesh::SessionKey::Header(name) => Some(mesh::SplitBy::Header(name.clone())),
             mesh::SessionKey::Cookie(name) => Some(mesh::SplitBy::Cookie(name.clone())),
-            mesh::SessionKey::Other => None,
+            mesh::SessionKey::Mcp | mesh::SessionKey::Other => None,
         })
     };
     match split.and_then(|split| split.key.as_ref()) {

@@ -8,8 +8,8 @@ use super::readable::of_type;
 use super::{ENVOY, compiler};
 use crate::compile::{NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{
-    Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Protocol, Redirect, Retry,
-    Rule, SplitBy, TrafficPolicy, ValueMatch,
+    Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Pin, Protocol, Redirect,
+    Retry, Rule, SessionKey, Sessions, SplitBy, TrafficPolicy, ValueMatch,
 };
 use crate::snapshot::XdsSnapshot;
 
@@ -109,6 +109,30 @@ fn everything_that_a_rule_can_say() {
     let for_sidecars = of_type(&compiled(&config), ROUTE);
     assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");
     assert!(!for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
+}
+
+#[test]
+fn sessions_that_an_envoy_keeps() {
+    let mut config = chat();
+    let mcp = service("tools", Protocol::Mcp, &[("v1", &[9500])]);
+    let loose = service("loose", Protocol::Http, &[("v1", &[9501])]);
+    config.services.extend(mesh([mcp, loose]).services);
+    let pin = Some(Pin { max_age: Duration::from_hours(1) });
+    let cookie = SessionKey::Cookie("sid".to_owned());
+    let header = SessionKey::Header("x-session-id".to_owned());
+    let sessions = [
+        ("chat", Sessions { keys: vec![header.clone(), cookie.clone()], pin: pin.clone() }),
+        ("tools", Sessions { keys: vec![header], pin }),
+        ("loose", Sessions { keys: vec![cookie], pin: None }),
+    ];
+    for (name, sessions) in sessions {
+        config.sessions.insert(name.parse().unwrap(), Arc::new(sessions));
+    }
+    insta::assert_snapshot!(of_type(&super::compiled(ENVOY, &config), ROUTE));
+    let others = [NodeKind::Sidecar, NodeKind::Grpc];
+    for text in others.map(|kind| of_type(&super::compiled(kind, &config), ROUTE)) {
+        assert!(!text.contains("SessionState"), "{text}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the compiler writes, as golden files and as promises.
 
 mod golden;
+mod grpc;
 mod mesh;
 mod promises;
 mod readable;

@@ -6,8 +6,14 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::route::v3::{FilterConfig, Route, RouteConfiguration};
+use envoy_types::pb::envoy::config::route::v3::{
+    FilterConfig, Route, RouteConfiguration, VirtualHost,
+};
+use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSessionPerRoute;
+use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::stateful_session_per_route::Override;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3::CookieBasedSessionState;
+use envoy_types::pb::envoy::extensions::http::stateful_session::envelope::v3::EnvelopeSessionState;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
@@ -25,6 +31,7 @@ pub fn of_type(snapshot: &XdsSnapshot, type_url: &str) -> String {
         text += &match type_url {
             type_urls::LISTENER => listener(&decode(value)),
             type_urls::ROUTE => routes(&decode(value)),
+            type_urls::VIRTUAL_HOST => virtual_host(&decode(value)),
             type_urls::CLUSTER => cluster(&decode(value)),
             type_urls::ENDPOINT => plain(&decode::<ClusterLoadAssignment>(value)),
             _ => plain(&decode::<SnapshotMark>(value)),
@@ -33,11 +40,13 @@ pub fn of_type(snapshot: &XdsSnapshot, type_url: &str) -> String {
     text
 }
 
-/// The routes of a snapshot's virtual host.
+/// The routes of a snapshot's virtual host, inline or a resource of its own.
 pub fn routes_of(snapshot: &XdsSnapshot, host: &str) -> Vec<Route> {
+    let own = snapshot.of_type(type_urls::VIRTUAL_HOST).into_iter().flatten();
+    let own = own.map(|(_, resource)| VirtualHost::decode(resource.value()).unwrap());
     let resource = &snapshot.of_type(type_urls::ROUTE).unwrap()["outbound"];
-    let routes: RouteConfiguration = decode(&Any::decode(resource.any()).unwrap());
-    routes.virtual_hosts.into_iter().find(|found| found.name == host).unwrap().routes
+    let routes = RouteConfiguration::decode(resource.value()).unwrap();
+    own.chain(routes.virtual_hosts).find(|found| found.name == host).unwrap().routes
 }
 
 /// The split of a route, where it has one.
@@ -53,6 +62,9 @@ pub fn decode<M: Message + Default>(any: &Any) -> M {
 
 fn listener(listener: &Listener) -> String {
     let mut text = plain(listener);
+    if let Some(api) = &listener.api_listener {
+        text += &plain(&decode::<HttpConnectionManager>(api.api_listener.as_ref().unwrap()));
+    }
     for filter in listener.filter_chains.iter().flat_map(|chain| &chain.filters) {
         if let Some(ConfigType::TypedConfig(config)) = &filter.config_type {
             text += &plain(&decode::<HttpConnectionManager>(config));
@@ -72,16 +84,33 @@ fn cluster(cluster: &Cluster) -> String {
 fn routes(routes: &RouteConfiguration) -> String {
     let mut text = String::new();
     for host in &routes.virtual_hosts {
-        let _ = writeln!(text, "--- {} at {}", host.name, host.domains.join(", "));
-        for route in &host.routes {
-            text += &plain(route);
-            if let Some(split) = split_of(route) {
-                text += &plain(&split);
-            }
-        }
+        text += &virtual_host(host);
     }
     let rest = RouteConfiguration { virtual_hosts: Vec::new(), ..routes.clone() };
     text + &plain(&rest)
+}
+
+fn virtual_host(host: &VirtualHost) -> String {
+    let mut text = format!("--- {} at {}\n", host.name, host.domains.join(", "));
+    for kept in host.typed_per_filter_config.values() {
+        let kept: StatefulSessionPerRoute = decode(kept);
+        let Some(Override::StatefulSession(session)) = &kept.r#override else { unreachable!() };
+        let state = session.session_state.as_ref().unwrap();
+        let config = state.typed_config.as_ref().unwrap();
+        text += &match &*state.name {
+            "envoy.http.stateful_session.cookie" => {
+                plain(&decode::<CookieBasedSessionState>(config))
+            }
+            _ => plain(&decode::<EnvelopeSessionState>(config)),
+        };
+    }
+    for route in &host.routes {
+        text += &plain(route);
+        if let Some(split) = split_of(route) {
+            text += &plain(&split);
+        }
+    }
+    text
 }
 
 /// The debug form without what is unset, without `Some`, and without packed bytes.

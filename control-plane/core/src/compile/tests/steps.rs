@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use segue_shared::ids::{Revision, ServiceName};
@@ -11,7 +12,7 @@ use super::mesh::{at, edit, mesh, prefix, rule, service};
 use super::{ENVOY, compiler};
 use crate::compile::{Compiler, NodeKind, ResolvedEndpoints, route};
 use crate::config::mesh::{
-    Backend, MeshConfig, Mirror, Protocol, Route, SessionKey, SplitBy, TrafficPolicy,
+    Backend, MeshConfig, Mirror, Pin, Protocol, Route, SessionKey, Sessions, SplitBy, TrafficPolicy,
 };
 use crate::snapshot::XdsSnapshot;
 
@@ -33,7 +34,7 @@ enum Edit {
     Weights { service: usize, to: Vec<(usize, usize, u32)>, mirror: Option<usize>, header: bool },
     NoRoute { service: usize },
     Policy { service: usize, caps: Option<u32> },
-    Keys { service: usize, cookie: bool },
+    Sessions { service: usize, keys: usize, pin: bool },
     Nothing,
 }
 
@@ -62,8 +63,8 @@ fn edits() -> impl Strategy<Value = Edit> {
         1 => service().prop_map(|service| Edit::NoRoute { service }),
         1 => (service(), prop::option::of(1u32..3))
             .prop_map(|(service, caps)| Edit::Policy { service, caps }),
-        1 => (service(), any::<bool>())
-            .prop_map(|(service, cookie)| Edit::Keys { service, cookie }),
+        1 => (service(), 0usize..3, any::<bool>())
+            .prop_map(|(service, keys, pin)| Edit::Sessions { service, keys, pin }),
         1 => Just(Edit::Nothing),
     ]
 }
@@ -146,13 +147,14 @@ fn make(edit: &Edit, config: &mut MeshConfig, endpoints: &mut ResolvedEndpoints)
             }
             None => drop(config.traffic.remove(&name(*service))),
         },
-        Edit::Keys { service, cookie } => {
-            let key = if *cookie {
-                SessionKey::Cookie("sid".to_owned())
-            } else {
-                SessionKey::Header("x-session".to_owned())
+        Edit::Sessions { service, keys, pin } => {
+            let key = match keys {
+                0 => SessionKey::Cookie("sid".to_owned()),
+                1 => SessionKey::Header("x-session".to_owned()),
+                _ => SessionKey::Mcp,
             };
-            config.session_keys.insert(name(*service), [key].into());
+            let pin = pin.then(|| Pin { max_age: Duration::from_mins(1) });
+            config.sessions.insert(name(*service), Arc::new(Sessions { keys: vec![key], pin }));
         }
         Edit::Nothing => {}
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use segue_shared::ids::{Revision, ServiceName};
 
-use super::super::mesh::{MeshConfig, PathMatch, PathRewrite, SessionKey, SplitBy, ValueMatch};
+use super::super::mesh::{
+    MeshConfig, PathMatch, PathRewrite, Pin, SessionKey, SplitBy, ValueMatch,
+};
 use super::super::{Parsed, check, parse_typed};
 use super::{CHAT, parsed};
 
@@ -34,9 +36,11 @@ fn the_design_example_holds() {
     assert_eq!(service.versions[0].endpoints[1].to_string(), "127.0.0.1:9002");
     assert_eq!(service.depends_on, None);
     assert_eq!(
-        *mesh.session_keys[&chat()],
+        mesh.sessions[&chat()].keys,
         [SessionKey::Header("x-session-id".into()), SessionKey::Cookie("sid".into())]
     );
+    let day = Duration::from_hours(24);
+    assert_eq!(mesh.sessions[&chat()].pin, Some(Pin { max_age: day }));
 }
 
 #[test]
