@@ -18,10 +18,11 @@ use crate::declared::{self, Declared};
 use crate::discovery;
 use crate::fleet::{self, Fleet};
 use crate::http::{self, Pages};
+use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::settings::Settings;
-use crate::store::{RedbStore, Store, StoreError};
+use crate::store::{EtcdStore, RedbStore, Store, StoreError};
 use crate::xds::{SnapshotCache, XdsServices, xds_services};
 
 /// A running control plane. Dropping it stops it at once.
@@ -56,10 +57,7 @@ pub enum StartError {
 /// Opens the store and serves all ports.
 pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     check_exposure(&settings)?;
-    let (directory, retention) = (settings.data_dir.clone(), settings.retention);
-    let open =
-        move || RedbStore::open(&directory, usize::try_from(retention).unwrap_or(usize::MAX));
-    let store: Arc<dyn Store> = Arc::new(tokio::task::spawn_blocking(open).await??);
+    let (store, etcd) = open_store(&settings).await?;
 
     let (xds, xds_address) = bind("xds", settings.xds_address).await?;
     let (admin, admin_address) = bind("admin", settings.admin_address).await?;
@@ -73,6 +71,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let metrics = Metrics::new();
     let cache = SnapshotCache::new(metrics.streams());
     let streamed = metrics.streams();
+    let leadership = Leadership::new(metrics.clone());
     let declared = Declared::new(Arc::clone(&store));
     let most_resources = usize::try_from(settings.max_resources).unwrap_or(usize::MAX);
     let pages = Pages {
@@ -96,8 +95,29 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     tasks.spawn(named("xds", serve_xds(streams, xds, drain.clone())));
     tasks.spawn(named("admin", serve("admin", api, admin, drain.clone())));
     tasks.spawn(named("http", http::serve(http, pages)));
+    match etcd {
+        Some(etcd) => {
+            let name = format!("{admin_address} {}", std::process::id());
+            tasks.spawn(named("leader", leadership.run(etcd, name, drain.clone())));
+        }
+        None => leadership.lead_alone(),
+    }
     let drain_most = Duration::from_secs(u64::from(settings.drain_seconds));
     Ok(ControlPlane { xds_address, admin_address, http_address, drain, drain_most, tasks })
+}
+
+/// The store, once more as what it is where it is etcd.
+async fn open_store(
+    settings: &Settings,
+) -> Result<(Arc<dyn Store>, Option<EtcdStore>), StartError> {
+    let retention = usize::try_from(settings.retention).unwrap_or(usize::MAX);
+    if settings.etcd.endpoints.is_empty() {
+        let directory = settings.data_dir.clone();
+        let open = move || RedbStore::open(&directory, retention);
+        return Ok((Arc::new(tokio::task::spawn_blocking(open).await??), None));
+    }
+    let store = EtcdStore::connect(&settings.etcd, retention).await?;
+    Ok((Arc::new(store.clone()), Some(store)))
 }
 
 impl ControlPlane {

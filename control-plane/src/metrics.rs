@@ -37,6 +37,7 @@ struct Inner {
     rejections: UnsignedGauge,
     streams: StreamMetrics,
     loads_ignored: Counter,
+    leader: UnsignedGauge,
 }
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
@@ -88,6 +89,7 @@ impl Metrics {
         );
         let rejections =
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
+        let leader = gauge("leader", "1 where this control plane runs the controllers, else 0");
         let streams = StreamMetrics::register(&mut registry);
         let loads_ignored = Counter::default();
         registry.register(
@@ -109,6 +111,7 @@ impl Metrics {
             rejections,
             streams,
             loads_ignored,
+            leader,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -129,6 +132,11 @@ impl Metrics {
         if !good {
             self.inner.refused.inc();
         }
+    }
+
+    /// This control plane leads from now on, or does not.
+    pub fn leads(&self, leads: bool) {
+        self.inner.leader.set(u64::from(leads));
     }
 
     /// All metrics as OpenMetrics text.

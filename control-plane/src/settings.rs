@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::store::EtcdSettings;
 use crate::xds;
 
 /// Segue's control plane: keeps the configuration, checks it, and streams it to sidecars.
@@ -14,6 +15,9 @@ pub struct Settings {
     /// Directory of the store, made with mode 0700 where it does not exist.
     #[arg(long, env = "SEGUE_DATA_DIR", value_name = "DIR", default_value = "segue-data")]
     pub data_dir: PathBuf,
+
+    #[command(flatten)]
+    pub etcd: EtcdSettings,
 
     /// Where sidecars and other xDS clients connect (gRPC). Port 0: any free one.
     #[arg(
@@ -118,6 +122,7 @@ impl Settings {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
             data_dir: data_dir.into(),
+            etcd: EtcdSettings::default(),
             xds_address: any,
             admin_address: any,
             http_address: any,

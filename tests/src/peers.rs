@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// Path of Envoy's program, set by `cargo xtask`.
 pub const ENVOY: &str = "SEGUE_ENVOY";
+/// Path of etcd's program, where it is not on the PATH.
+pub const ETCD: &str = "SEGUE_ETCD_SERVER";
 /// Set by `cargo xtask test`: a missing peer fails.
 pub const REQUIRE_PEERS: &str = "SEGUE_REQUIRE_PEERS";
 
@@ -19,6 +21,14 @@ pub fn envoy() -> Result<PathBuf, String> {
         return Ok(program);
     }
     program("envoy").ok_or_else(|| "envoy not found, run cargo xtask test".into())
+}
+
+/// The real etcd program; a missing one is a message that says what to do.
+pub fn etcd() -> Result<PathBuf, String> {
+    let named = std::env::var_os(ETCD).map(PathBuf::from);
+    named
+        .or_else(|| program("etcd"))
+        .ok_or_else(|| "etcd not found: install etcd-server, or run cargo xtask test".into())
 }
 
 fn program(name: &str) -> Option<PathBuf> {

@@ -51,11 +51,15 @@ pub fn store_status(error: &StoreError) -> Status {
     let code = match error {
         StoreError::Conflict { .. } => Code::Aborted,
         StoreError::NotKept { .. } => Code::NotFound,
-        StoreError::Nameless => Code::InvalidArgument,
-        StoreError::Stopped(_) | StoreError::InUse { .. } | StoreError::Open { .. } => {
-            Code::Unavailable
-        }
-        StoreError::NewerFormat { .. } => Code::FailedPrecondition,
+        StoreError::Nameless | StoreError::BadBackup(_) => Code::InvalidArgument,
+        StoreError::Stopped(_)
+        | StoreError::InUse { .. }
+        | StoreError::Open { .. }
+        | StoreError::Unreachable(_) => Code::Unavailable,
+        StoreError::NewerFormat { .. } | StoreError::NotEmpty { .. } => Code::FailedPrecondition,
+        StoreError::TooLarge { .. } => Code::ResourceExhausted,
+        // Not one that clients try again by themselves.
+        StoreError::Unsettled { .. } => Code::Unknown,
         StoreError::Unreadable(_) => Code::DataLoss,
         StoreError::Failed(_) => Code::Internal,
     };

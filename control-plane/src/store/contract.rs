@@ -28,6 +28,13 @@ pub trait Store: Send + Sync + 'static {
     /// The newest configuration that this process knows, from memory: costs nothing.
     fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>>;
 
+    /// The newest configuration of all processes on one store: everything that was acknowledged to
+    /// anyone before this call. Costs a round trip where others may write too, and fails with
+    /// [`StoreError::Unreachable`] where nobody answers.
+    fn latest(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
+        self.load()
+    }
+
     /// The configuration as it was at `revision`.
     fn at(&self, revision: Revision) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>>;
 
@@ -39,8 +46,41 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<History, StoreError>>;
 
+    /// Commits after `after`, the oldest first, at most `limit`: what it takes to make them again.
+    fn commits(
+        &self,
+        after: Revision,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredCommit>, StoreError>>;
+
+    /// Takes a backup, whole or not at all, and gives the revision that it leads to. Revisions,
+    /// times and authors are those of the backup.
+    fn restore(&self, backup: Backup) -> BoxFuture<'_, Result<Revision, StoreError>>;
+
     /// The newest revision, now and after each commit.
     fn watch(&self) -> watch::Receiver<Revision>;
+}
+
+/// What a store can be given back.
+#[derive(Clone, Debug)]
+pub enum Backup {
+    /// A whole configuration, for an empty store ([`StoreError::NotEmpty`] otherwise).
+    Full(StoredConfiguration),
+    /// Commits that go on exactly where the store is ([`StoreError::Conflict`] otherwise).
+    Continued(Vec<StoredCommit>),
+}
+
+/// A commit, to be made again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCommit {
+    pub revision: Revision,
+    pub at: SystemTime,
+    pub author: String,
+    pub message: String,
+    /// Resources created or replaced, in the order of keys.
+    pub upserts: Vec<Resource>,
+    /// Resources removed, in the order of keys.
+    pub deletes: Vec<ResourceKey>,
 }
 
 /// A whole configuration. Copies share everything, and one shares with the one before it what did
@@ -129,6 +169,21 @@ pub enum StoreError {
     NotKept { revision: Revision, oldest: Revision, newest: Revision },
     #[error("a resource of the batch has no kind or no name")]
     Nameless,
+    #[error("the store is not empty: it holds revision {found}, and a full backup needs a new one")]
+    NotEmpty { found: Revision },
+    #[error("the backup is not whole: {0}")]
+    BadBackup(String),
+    #[error(
+        "{bytes} bytes are more than this store takes at one time ({most}): commit less at once"
+    )]
+    TooLarge { bytes: usize, most: usize },
+    #[error("etcd cannot be reached, and nothing was committed: try again ({0})")]
+    Unreachable(String),
+    #[error(
+        "nobody can tell whether revision {revision} was committed, because etcd stopped \
+         answering ({reason}): look at the history before you try again"
+    )]
+    Unsettled { revision: Revision, reason: String },
     #[error(
         "the store {file} was written by a newer release (format {found}, this release knows \
          {known}): run that release or give another --data-dir"
@@ -143,8 +198,8 @@ pub enum StoreError {
     #[error("the store failed: {0}")]
     Failed(String),
     #[error(
-        "the store takes no more commits because a write to disk failed earlier ({0}): see to the \
-         disk and restart the control plane"
+        "the store takes no more commits because of an earlier fault ({0}): mend it and restart \
+         the control plane"
     )]
     Stopped(String),
 }

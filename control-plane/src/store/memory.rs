@@ -7,9 +7,10 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 
-use super::batch;
+use super::batch::{self, Replayed};
 use super::contract::{
-    Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredConfiguration,
+    Backup, Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredCommit,
+    StoredConfiguration,
 };
 use super::current::Current;
 
@@ -41,22 +42,63 @@ impl MemoryStore {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit_now(&self, commit: Commit) -> Result<Revision, StoreError> {
+    fn commit_now(&self, commit: &Commit) -> Result<Revision, StoreError> {
         let mut past = self.past();
         let before = self.current.load();
         batch::check_base(commit.expected, before.revision)?;
-        let steps = batch::plan(&before, &commit)?;
+        let steps = batch::plan(&before, commit)?;
         if steps.is_empty() {
             return Ok(before.revision);
         }
         let after = batch::apply(&before, &steps);
         let revision = after.revision;
         let record = batch::record(commit, revision, &steps);
-        past.insert(revision, Past { record, before });
+        self.keep(&mut past, record, before);
+        self.current.publish(after);
+        Ok(revision)
+    }
+
+    fn keep(
+        &self,
+        past: &mut BTreeMap<Revision, Past>,
+        record: RevisionRecord,
+        before: StoredConfiguration,
+    ) {
+        past.insert(record.revision, Past { record, before });
         while past.len() > self.retention {
             past.pop_first();
         }
-        self.current.publish(after);
+    }
+
+    fn commits_now(&self, after: Revision, limit: usize) -> Result<Vec<StoredCommit>, StoreError> {
+        let past = self.past();
+        let newest = self.current.load();
+        batch::check_kept(after, oldest(&past, newest.revision), newest.revision)?;
+        let commits = past.range(after.next()..).take(limit).map(|(revision, commit)| {
+            let then = past.get(&revision.next()).map_or(&newest, |next| &next.before);
+            batch::again(&commit.record, |key| then.resources.get(key))
+        });
+        Ok(commits.collect())
+    }
+
+    fn restore_now(&self, backup: Backup) -> Result<Revision, StoreError> {
+        let mut past = self.past();
+        let mut newest = self.current.load();
+        match backup {
+            Backup::Full(configuration) => {
+                batch::check_empty(newest.revision)?;
+                newest = configuration;
+            }
+            Backup::Continued(commits) => {
+                batch::check_continues(&commits, newest.revision)?;
+                for Replayed { record, after, .. } in batch::replay(&newest, commits)? {
+                    self.keep(&mut past, record, newest);
+                    newest = after;
+                }
+            }
+        }
+        let revision = newest.revision;
+        self.current.publish(newest);
         Ok(revision)
     }
 
@@ -87,7 +129,7 @@ fn oldest(past: &BTreeMap<Revision, Past>, newest: Revision) -> Revision {
 
 impl Store for MemoryStore {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        ready(self.commit_now(commit)).boxed()
+        ready(self.commit_now(&commit)).boxed()
     }
 
     fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
@@ -104,6 +146,18 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<History, StoreError>> {
         ready(Ok(self.history_now(before, limit))).boxed()
+    }
+
+    fn commits(
+        &self,
+        after: Revision,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredCommit>, StoreError>> {
+        ready(self.commits_now(after, limit)).boxed()
+    }
+
+    fn restore(&self, backup: Backup) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        ready(self.restore_now(backup)).boxed()
     }
 
     fn watch(&self) -> watch::Receiver<Revision> {

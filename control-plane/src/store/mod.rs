@@ -5,6 +5,7 @@
 mod batch;
 mod contract;
 mod current;
+mod etcd;
 mod memory;
 mod record;
 mod redb;
@@ -12,9 +13,11 @@ mod redb;
 #[cfg(test)]
 mod tests;
 
+pub use batch::{Replayed, replay};
 pub use contract::{
-    ChangeKind, Commit, History, MOST_HISTORY, RecordedChange, RevisionRecord, Store, StoreError,
-    StoredConfiguration, StoredResource,
+    Backup, ChangeKind, Commit, History, MOST_HISTORY, RecordedChange, RevisionRecord, Store,
+    StoreError, StoredCommit, StoredConfiguration, StoredResource,
 };
+pub use etcd::{EtcdSettings, EtcdStore, Lead, Tidying};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;

@@ -1,5 +1,6 @@
-//! How the redb store writes its values: protobuf, so that later releases can add fields.
+//! How stores write their values: protobuf, so that later releases can add fields.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use prost::Message;
@@ -8,11 +9,11 @@ use segue_control_plane_core::config::{self, Kind, ResourceKey};
 use segue_proto::config::v1::Resource;
 use segue_shared::ids::Revision;
 
-use super::batch::Step;
+use super::batch::{Before, Step};
 use super::contract::{ChangeKind, RecordedChange, RevisionRecord, StoreError, StoredResource};
 
 #[derive(Clone, PartialEq, Message)]
-struct ResourceValue {
+pub struct ResourceValue {
     #[prost(message, optional, tag = "1")]
     resource: Option<Resource>,
     #[prost(uint64, tag = "2")]
@@ -51,9 +52,6 @@ struct ChangeValue {
     deleted: bool,
 }
 
-/// What a key was before a revision.
-pub type Before = (ResourceKey, Option<StoredResource>);
-
 /// The key of a resource in its table. Its order is not that of [`ResourceKey`].
 pub fn table_key(key: &ResourceKey) -> String {
     format!("{}/{}/{}", key.kind, key.namespace, key.name)
@@ -87,40 +85,30 @@ pub fn encode_revision(record: &RevisionRecord, steps: &[Step]) -> Vec<u8> {
     value.encode_to_vec()
 }
 
-pub fn decode_revision(revision: Revision, bytes: &[u8]) -> Result<RevisionRecord, StoreError> {
+/// A revision, and what its resources were before it.
+pub fn decode_revision(
+    revision: Revision,
+    bytes: &[u8],
+) -> Result<(RevisionRecord, Vec<Before>), StoreError> {
     let value = RevisionValue::decode(bytes).map_err(|error| unreadable(&error))?;
-    let changes = value
-        .changes
-        .iter()
-        .map(|change| {
-            let kind = match (&change.before, change.deleted) {
-                (None, _) => ChangeKind::Created,
-                (Some(_), false) => ChangeKind::Configured,
-                (Some(_), true) => ChangeKind::Deleted,
-            };
-            Ok(RecordedChange { key: key_of(change)?, kind })
-        })
-        .collect::<Result<_, StoreError>>()?;
-    Ok(RevisionRecord {
-        revision,
-        at: time(value.at)?,
-        author: value.author,
-        message: value.message,
-        changes,
-    })
+    let mut changes = Vec::with_capacity(value.changes.len());
+    let mut befores = Vec::with_capacity(value.changes.len());
+    for change in value.changes {
+        let kind = match (&change.before, change.deleted) {
+            (None, _) => ChangeKind::Created,
+            (Some(_), false) => ChangeKind::Configured,
+            (Some(_), true) => ChangeKind::Deleted,
+        };
+        let key = key_of(&change)?;
+        changes.push(RecordedChange { key: key.clone(), kind });
+        befores.push((key, change.before.map(stored).transpose()?.map(Arc::new)));
+    }
+    let (author, message) = (value.author, value.message);
+    let record = RevisionRecord { revision, at: time(value.at)?, author, message, changes };
+    Ok((record, befores))
 }
 
-/// What the resources that a revision changed were before it.
-pub fn decode_before(bytes: &[u8]) -> Result<Vec<Before>, StoreError> {
-    let value = RevisionValue::decode(bytes).map_err(|error| unreadable(&error))?;
-    value
-        .changes
-        .into_iter()
-        .map(|change| Ok((key_of(&change)?, change.before.map(stored).transpose()?)))
-        .collect()
-}
-
-fn value_of(stored: &StoredResource) -> ResourceValue {
+pub fn value_of(stored: &StoredResource) -> ResourceValue {
     ResourceValue {
         resource: Some(stored.resource.clone()),
         revision: stored.revision.0,
@@ -129,7 +117,7 @@ fn value_of(stored: &StoredResource) -> ResourceValue {
     }
 }
 
-fn stored(value: ResourceValue) -> Result<StoredResource, StoreError> {
+pub fn stored(value: ResourceValue) -> Result<StoredResource, StoreError> {
     let resource =
         value.resource.filter(|resource| resource.resource.is_some()).ok_or_else(|| {
             StoreError::Unreadable("a resource of a kind that it does not know".to_owned())
@@ -149,7 +137,7 @@ fn key_of(change: &ChangeValue) -> Result<ResourceKey, StoreError> {
     Ok(ResourceKey { kind, namespace: change.namespace.clone(), name: change.name.clone() })
 }
 
-fn time(at: Option<Timestamp>) -> Result<SystemTime, StoreError> {
+pub fn time(at: Option<Timestamp>) -> Result<SystemTime, StoreError> {
     at.and_then(|at| SystemTime::try_from(at).ok())
         .ok_or_else(|| StoreError::Unreadable("a time".to_owned()))
 }

@@ -6,33 +6,31 @@
 //! revision what its resources were before it, so an old configuration is read by walking back
 //! from the newest.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
-    ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use imbl::OrdMap;
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 
-use super::batch::{self, Step};
+use super::batch::{self, Replayed, Step};
 use super::contract::{
-    Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredConfiguration,
+    Backup, Commit, History, MOST_HISTORY, RevisionRecord, Store, StoreError, StoredCommit,
+    StoredConfiguration,
 };
 use super::current::Current;
 use super::record;
 
 /// Format of the file that this release writes.
 const FORMAT: u64 = 1;
-const FILE: &str = "segue.redb";
-const LOCK_FILE: &str = "segue.lock";
-/// Pages of the file that are kept in memory.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const RESOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("resources");
@@ -61,28 +59,8 @@ impl RedbStore {
     /// Opens the store in `directory`, which is made (mode 0700) where it does not exist, and
     /// checks every page of it. Keeps the newest `retention` revisions, at least one. Blocks.
     pub fn open(directory: &Path, retention: usize) -> Result<Self, StoreError> {
-        let path = directory.join(FILE);
-        let fail = |reason: String| StoreError::Open { file: path.display().to_string(), reason };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| fail(error.to_string()))?;
-        let taken = lock(directory)
-            .map_err(&fail)?
-            .ok_or_else(|| StoreError::InUse { file: path.display().to_string() })?;
-        if !path.exists() {
-            tracing::warn!(directory = %directory.display(), "no store is there: a new one begins");
-            create(directory, &path)?;
-        }
-        fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .map_err(|error| fail(error.to_string()))?;
-        let database = Database::builder()
-            .set_check_integrity_on_open(true)
-            .set_cache_size(CACHE_BYTES)
-            .open(&path)
-            .map_err(|error| open_error(&path, error))?;
-        Self::on(database, Some(taken), &path, retention)
+        let (database, lock, path) = file::open(directory)?;
+        Self::on(database, Some(lock), &path, retention)
     }
 
     /// A store on an open database that [`prepare`] has seen; `lock` is held as long as it is open,
@@ -128,7 +106,7 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        self.run(move |inner| inner.commit(commit))
+        self.run(move |inner| inner.write(|base| committed(base, &commit)))
     }
 
     fn load(&self) -> BoxFuture<'_, Result<StoredConfiguration, StoreError>> {
@@ -142,15 +120,10 @@ impl Store for RedbStore {
             let history = read.open_table(HISTORY).map_err(failed)?;
             let later = revision.next().0..=then.revision.0;
             for past in history.range(later).map_err(failed)?.rev() {
-                let (_, value) = past.map_err(failed)?;
-                for (key, before) in record::decode_before(value.value())? {
-                    match before {
-                        Some(before) => then.resources.insert(key, Arc::new(before)),
-                        None => then.resources.remove(&key),
-                    };
-                }
+                let (past, value) = past.map_err(failed)?;
+                let (_, befores) = record::decode_revision(Revision(past.value()), value.value())?;
+                batch::take_back(&mut then, befores);
             }
-            then.revision = revision;
             Ok(then)
         })
     }
@@ -171,11 +144,42 @@ impl Store for RedbStore {
                 .take(limit.min(MOST_HISTORY))
                 .map(|past| {
                     let (revision, value) = past.map_err(failed)?;
-                    record::decode_revision(Revision(revision.value()), value.value())
+                    let past = record::decode_revision(Revision(revision.value()), value.value())?;
+                    Ok(past.0)
                 })
                 .collect::<Result<Vec<RevisionRecord>, StoreError>>()?;
             Ok(History { revisions, oldest: oldest(&read, newest.revision)? })
         })
+    }
+
+    fn commits(
+        &self,
+        after: Revision,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredCommit>, StoreError>> {
+        self.run(move |inner| {
+            let (mut then, read) = inner.read()?;
+            let newest = then.revision;
+            batch::check_kept(after, oldest(&read, newest)?, newest)?;
+            let history = read.open_table(HISTORY).map_err(failed)?;
+            let last = after.0.saturating_add(u64::try_from(limit).unwrap_or(u64::MAX));
+            let mut commits = Vec::new();
+            for past in history.range(after.next().0..=newest.0).map_err(failed)?.rev() {
+                let (past, value) = past.map_err(failed)?;
+                let past = Revision(past.value());
+                let (record, befores) = record::decode_revision(past, value.value())?;
+                if past.0 <= last {
+                    commits.push(batch::again(&record, |key| then.resources.get(key)));
+                }
+                batch::take_back(&mut then, befores);
+            }
+            commits.reverse();
+            Ok(commits)
+        })
+    }
+
+    fn restore(&self, backup: Backup) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        self.run(move |inner| inner.write(|base| restored(base, backup)))
     }
 
     fn watch(&self) -> watch::Receiver<Revision> {
@@ -191,40 +195,46 @@ impl Inner {
         Ok((newest, self.database.begin_read().map_err(failed)?))
     }
 
-    fn commit(&self, commit: Commit) -> Result<Revision, StoreError> {
+    /// Writes what `work` makes of the newest configuration, and publishes it.
+    fn write(
+        &self,
+        work: impl FnOnce(&StoredConfiguration) -> Result<Written, StoreError>,
+    ) -> Result<Revision, StoreError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = self.stopped.get() {
             return Err(StoreError::Stopped(reason.clone()));
         }
-        let result = self.write(commit);
-        if let Err(StoreError::Failed(reason)) = &result {
-            let _first_reason_stays = self.stopped.set(reason.clone());
+        let base = self.current.load();
+        let written = work(&base)?;
+        let after = match &written {
+            Written::Nothing => return Ok(base.revision),
+            Written::Commits(replayed) => replayed.last().map_or(base, |last| last.after.clone()),
+            Written::Whole(configuration) => configuration.clone(),
+        };
+        if let Err(error) = self.write_through(&written) {
+            let _first_reason_stays = self.stopped.set(error.to_string());
+            return Err(error);
         }
-        match result? {
-            Some(after) => {
-                let revision = after.revision;
-                self.current.publish(after);
-                Ok(revision)
-            }
-            None => Ok(self.current.load().revision),
-        }
+        let revision = after.revision;
+        self.current.publish(after);
+        Ok(revision)
     }
 
-    /// The new configuration; `None` where nothing changes.
-    fn write(&self, commit: Commit) -> Result<Option<StoredConfiguration>, StoreError> {
-        let base = self.current.load();
-        batch::check_base(commit.expected, base.revision)?;
-        let steps = batch::plan(&base, &commit)?;
-        if steps.is_empty() {
-            return Ok(None);
-        }
-        let after = batch::apply(&base, &steps);
+    /// On return all of it is on disk.
+    fn write_through(&self, written: &Written) -> Result<(), StoreError> {
         let mut write = self.database.begin_write().map_err(failed)?;
         write.set_durability(Durability::Immediate).map_err(failed)?;
         write.set_two_phase_commit(true);
-        self.put(&write, &steps, &batch::record(commit, after.revision, &steps))?;
-        write.commit().map_err(failed)?;
-        Ok(Some(after))
+        match written {
+            Written::Nothing => {}
+            Written::Commits(replayed) => {
+                for commit in replayed {
+                    self.put(&write, &commit.steps, &commit.record)?;
+                }
+            }
+            Written::Whole(configuration) => put_whole(&write, configuration)?,
+        }
+        write.commit().map_err(failed)
     }
 
     fn put(
@@ -258,40 +268,49 @@ impl Inner {
     }
 }
 
-/// Takes the directory for this process. redb locks its file too, but two processes that begin at
-/// one time would each make a file of their own. `None`: another one has it.
-fn lock(directory: &Path) -> Result<Option<File>, String> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(directory.join(LOCK_FILE))
-        .map_err(|error| error.to_string())?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error.to_string()),
+/// What is to be written.
+enum Written {
+    Nothing,
+    Commits(Vec<Replayed>),
+    Whole(StoredConfiguration),
+}
+
+fn committed(base: &StoredConfiguration, commit: &Commit) -> Result<Written, StoreError> {
+    batch::check_base(commit.expected, base.revision)?;
+    let steps = batch::plan(base, commit)?;
+    if steps.is_empty() {
+        return Ok(Written::Nothing);
+    }
+    let after = batch::apply(base, &steps);
+    let record = batch::record(commit, after.revision, &steps);
+    Ok(Written::Commits(vec![Replayed { record, steps, after }]))
+}
+
+fn restored(base: &StoredConfiguration, backup: Backup) -> Result<Written, StoreError> {
+    match backup {
+        Backup::Full(configuration) => {
+            batch::check_empty(base.revision)?;
+            Ok(Written::Whole(configuration))
+        }
+        Backup::Continued(commits) => {
+            batch::check_continues(&commits, base.revision)?;
+            Ok(Written::Commits(batch::replay(base, commits)?))
+        }
     }
 }
 
-/// Makes the file aside and moves it into place whole, so that a crash here leaves no half file.
-fn create(directory: &Path, path: &Path) -> Result<(), StoreError> {
-    let fail = |reason: String| StoreError::Open { file: path.display().to_string(), reason };
-    let aside: PathBuf = directory.join(format!("{FILE}.new"));
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)
-        .map_err(|error| fail(error.to_string()))?;
-    let database = Database::create(&aside).map_err(|error| open_error(path, error))?;
-    prepare(&database).map_err(|error| fail(error.to_string()))?;
-    drop(database);
-    fs::rename(&aside, path)
-        .and_then(|()| File::open(directory)?.sync_all())
-        .map_err(|error| fail(error.to_string()))
+fn put_whole(
+    write: &WriteTransaction,
+    configuration: &StoredConfiguration,
+) -> Result<(), StoreError> {
+    let mut table = write.open_table(RESOURCES).map_err(failed)?;
+    for (key, stored) in &configuration.resources {
+        let value = record::encode_resource(stored);
+        table.insert(record::table_key(key).as_str(), value.as_slice()).map_err(failed)?;
+    }
+    let mut meta = write.open_table(META).map_err(failed)?;
+    meta.insert("revision", configuration.revision.0).map_err(failed)?;
+    Ok(())
 }
 
 /// Makes the tables of an empty database.
@@ -332,16 +351,6 @@ fn configuration(read: &ReadTransaction) -> Result<StoredConfiguration, StoreErr
         resources.insert(stored.key.clone(), Arc::new(stored));
     }
     Ok(StoredConfiguration { revision: Revision(meta(read, "revision")?), resources })
-}
-
-fn open_error(path: &Path, error: DatabaseError) -> StoreError {
-    let file = path.display().to_string();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StoreError::InUse { file }
-        }
-        other => StoreError::Open { file, reason: other.to_string() },
-    }
 }
 
 fn failed(error: impl Into<::redb::Error>) -> StoreError {

@@ -11,7 +11,7 @@ pub struct Peers {
     programs: &'static [(&'static str, &'static str)],
 }
 
-pub const FOR_TESTS: &Peers = &Peers { programs: &[] };
+pub const FOR_TESTS: &Peers = &Peers { programs: &[("etcd", "etcd-server")] };
 pub const FOR_BENCH: &Peers = &Peers {
     programs: &[
         ("nginx", "nginx"),
