@@ -11,8 +11,10 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
+use tower_layer::{Identity, Stack};
 
+use crate::access::{self, Access, AccessError, AdminGate, Ground};
 use crate::admin::{Admin, AdminError, Ledger};
 use crate::declared::{self, Declared};
 use crate::discovery;
@@ -43,11 +45,13 @@ pub enum StartError {
     #[error("--{name}-address {address} cannot be served: {source}")]
     Bind { name: &'static str, address: SocketAddr, source: io::Error },
     #[error(
-        "--{name}-address {address} is reachable from other machines, and callers are not \
-         authenticated: use a loopback address such as 127.0.0.1, or say --insecure-dev if whoever \
+        "--{name}-address {address} is reachable from other machines, and tokens would travel in \
+         plain text: use a loopback address such as 127.0.0.1, or say --insecure-dev if whoever \
          reaches the port may read and change everything"
     )]
     NotLoopback { name: &'static str, address: SocketAddr },
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error("the store cannot be opened: {0}")]
@@ -69,6 +73,12 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         report_interval: Duration::from_secs(u64::from(settings.report_interval_seconds)),
     });
     let metrics = Metrics::new();
+    let ground = Ground {
+        data_dir: &settings.data_dir,
+        insecure_dev: settings.insecure_dev,
+        several: !settings.etcd.endpoints.is_empty(),
+    };
+    let mut access = Access::open(&settings.access, ground, metrics.access().clone())?;
     let cache = SnapshotCache::new(metrics.streams());
     let streamed = metrics.streams();
     let leadership = Leadership::new(metrics.clone());
@@ -86,14 +96,16 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         fleet: fleet.clone(),
         drain: drain.clone(),
     };
-    let api = api.router().await?;
-    let streams = xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone());
+    let api = api.router(access.admin.clone()).await?;
+    let streams = xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone())
+        .behind(access.join.clone());
 
     let mut tasks = JoinSet::new();
     tasks.spawn(publish(declared.watch(), cache, fleet, drain.clone()));
     tasks.spawn(named("declared", declared.run(drain.clone())));
     tasks.spawn(named("xds", serve_xds(streams, xds, drain.clone())));
     tasks.spawn(named("admin", serve("admin", api, admin, drain.clone())));
+    tasks.spawn(named("access", access.follow(drain.clone())));
     tasks.spawn(named("http", http::serve(http, pages)));
     match etcd {
         Some(etcd) => {
@@ -190,7 +202,7 @@ async fn follow(
     }
 }
 
-/// No caller is authenticated yet, so by default nobody beyond this machine is let in.
+/// What is not encrypted stays on this machine.
 fn check_exposure(settings: &Settings) -> Result<(), StartError> {
     for (name, address) in [("xds", settings.xds_address), ("admin", settings.admin_address)] {
         if address.ip().is_loopback() {
@@ -199,9 +211,6 @@ fn check_exposure(settings: &Settings) -> Result<(), StartError> {
         if !settings.insecure_dev {
             return Err(StartError::NotLoopback { name, address });
         }
-        tracing::warn!(
-            "--insecure-dev: whoever reaches {address} ({name}) reads and changes everything"
-        );
     }
     Ok(())
 }
@@ -218,8 +227,13 @@ async fn bind(
     bound.await.map_err(|source| StartError::Bind { name, address, source })
 }
 
-async fn serve(name: &'static str, router: Router, listener: TcpListener, drain: DrainSignal) {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+async fn serve(
+    name: &'static str,
+    router: Router<Stack<AdminGate, Identity>>,
+    listener: TcpListener,
+    drain: DrainSignal,
+) {
+    let incoming = access::incoming(listener, drain.clone());
     let served = router.serve_with_incoming_shutdown(incoming, drain.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, name, "a port is not served any more");

@@ -1,5 +1,6 @@
 //! Segue's control plane: store, admin API, xDS server.
 
+pub mod access;
 pub mod admin;
 pub mod assembly;
 pub mod declared;

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> ExitCode {
+    let insecure_dev = settings.insecure_dev;
     let mut control_plane = match assembly::start(settings).await {
         Ok(control_plane) => control_plane,
         Err(error) => {
@@ -41,7 +42,7 @@ async fn run(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    announce(&control_plane);
+    announce(&control_plane, insecure_dev);
     tokio::select! {
         signal = shutdown::terminate() => match signal {
             Ok(signal) => {
@@ -62,8 +63,14 @@ async fn run(settings: Settings) -> ExitCode {
 }
 
 /// Where it listens, for people and scripts that let it choose.
-fn announce(control_plane: &ControlPlane) {
+fn announce(control_plane: &ControlPlane, insecure_dev: bool) {
     let mut out = std::io::stdout().lock();
+    if insecure_dev {
+        let warning = "--insecure-dev: nobody is asked who they are; whoever reaches the ports \
+                       reads and changes everything";
+        tracing::warn!("{warning}");
+        let _ = writeln!(out, "warning: {warning}");
+    }
     for (name, address) in [
         ("xds", control_plane.xds_address),
         ("admin", control_plane.admin_address),

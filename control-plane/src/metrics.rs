@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::access::AccessMetrics;
 use crate::fleet::Counts;
 
 mod streams;
@@ -36,6 +37,7 @@ struct Inner {
     stale: UnsignedGauge,
     rejections: UnsignedGauge,
     streams: StreamMetrics,
+    access: AccessMetrics,
     loads_ignored: Counter,
     leader: UnsignedGauge,
 }
@@ -91,6 +93,8 @@ impl Metrics {
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
         let leader = gauge("leader", "1 where this control plane runs the controllers, else 0");
         let streams = StreamMetrics::register(&mut registry);
+        let access = AccessMetrics::default();
+        access.register(&mut registry);
         let loads_ignored = Counter::default();
         registry.register(
             "load_reports_ignored",
@@ -110,6 +114,7 @@ impl Metrics {
             stale,
             rejections,
             streams,
+            access,
             loads_ignored,
             leader,
         };
@@ -119,6 +124,11 @@ impl Metrics {
     /// What is counted of the xDS port.
     pub fn streams(&self) -> StreamMetrics {
         self.inner.streams.clone()
+    }
+
+    /// What the doors of the gRPC ports count.
+    pub fn access(&self) -> &AccessMetrics {
+        &self.inner.access
     }
 
     /// A change was committed.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::access::AccessSettings;
 use crate::store::EtcdSettings;
 use crate::xds;
 
@@ -46,10 +47,13 @@ pub struct Settings {
     )]
     pub http_address: SocketAddr,
 
-    /// Serves xDS and the admin API beyond this machine although callers are not authenticated:
-    /// whoever reaches the ports reads and changes everything. For development only.
+    /// Asks nobody for tokens or certificates: whoever reaches the ports reads and changes
+    /// everything. For development only.
     #[arg(long, env = "SEGUE_INSECURE_DEV")]
     pub insecure_dev: bool,
+
+    #[command(flatten)]
+    pub access: AccessSettings,
 
     /// Revisions that are kept for `history` and `undo`.
     #[arg(
@@ -116,8 +120,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A control plane on this machine alone, on any free ports; the rest as by default. For
-    /// several in one process.
+    /// A control plane on this machine alone, on any free ports, that asks nobody who they are; the
+    /// rest as by default. For several in one process.
     pub fn local(data_dir: impl Into<PathBuf>) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
@@ -126,7 +130,8 @@ impl Settings {
             xds_address: any,
             admin_address: any,
             http_address: any,
-            insecure_dev: false,
+            insecure_dev: true,
+            access: AccessSettings::default(),
             retention: 1000,
             stale_after_seconds: 15,
             report_interval_seconds: 1,
@@ -160,12 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn a_local_one_differs_from_the_default_in_its_ports_only() {
+    fn a_local_one_differs_from_the_default_in_its_ports_and_in_being_open() {
         let default = Settings::parse_from(["segue-control-plane"]);
         let local = Settings {
             xds_address: default.xds_address,
             admin_address: default.admin_address,
             http_address: default.http_address,
+            insecure_dev: false,
             ..Settings::local("segue-data")
         };
         assert_eq!(format!("{default:?}"), format!("{local:?}"));

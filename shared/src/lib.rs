@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod bucket;
 pub mod extension;
 pub mod ids;
+pub mod secret;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

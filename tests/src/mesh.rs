@@ -147,6 +147,7 @@ impl ControlPlane {
         let data_dir = dir.join("control-plane");
         fs::create_dir_all(&data_dir)?;
         let program = Program::new("control-plane", binaries.control_plane(), dir)
+            .arg("--insecure-dev")
             .flag("--data-dir", &data_dir);
         let on = |xds: SocketAddr, admin: SocketAddr, http: SocketAddr| {
             program

@@ -1,6 +1,8 @@
 //! What can be typed.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     apply, completion, delete, describe, diff, get, history, schema, status, undo, wait,
@@ -10,7 +12,16 @@ use crate::commands::{
 #[derive(Debug, Parser)]
 #[command(name = "segue", version, disable_help_subcommand = true)]
 pub struct Cli {
-    /// The control plane's admin address, `http://HOST:PORT`
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the control plane is, and who asks.
+#[derive(Clone, Debug, Args)]
+pub struct Connection {
+    /// The control plane's admin address, `http://HOST:PORT` or `https://HOST:PORT`
     #[arg(
         long,
         global = true,
@@ -19,8 +30,18 @@ pub struct Cli {
         default_value = "http://127.0.0.1:18001"
     )]
     pub server: String,
-    #[command(subcommand)]
-    pub command: Command,
+    /// File that holds your token; without it the variable SEGUE_TOKEN may hold the token itself
+    #[arg(long, global = true, env = "SEGUE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Authorities (PEM) that the server's certificate may be signed by, in place of the system's
+    #[arg(long, global = true, env = "SEGUE_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Your certificate (PEM), where you are known by one
+    #[arg(long, global = true, env = "SEGUE_CLIENT_CERT", value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// The key of your certificate (PEM)
+    #[arg(long, global = true, env = "SEGUE_CLIENT_KEY", value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

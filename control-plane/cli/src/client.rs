@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use segue_proto::admin::v1::config_service_client::ConfigServiceClient;
 use segue_proto::admin::v1::status_service_client::StatusServiceClient;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{AsciiMetadataValue, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use crate::args::Connection;
 use crate::error::CliError;
+use crate::identity;
 
 /// Largest answer: a page of resources with their YAML.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -21,46 +23,76 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of faults that an error may carry, which travels in HTTP/2 headers.
 const DETAIL_BYTES: u32 = 512 * 1024;
 
-type Told = InterceptedService<Channel, TakesDetails>;
-pub type ConfigClient = ConfigServiceClient<Told>;
-pub type StatusClient = StatusServiceClient<Told>;
+pub type Connected = InterceptedService<Channel, Introduction>;
+pub type ConfigClient = ConfigServiceClient<Connected>;
+pub type StatusClient = StatusServiceClient<Connected>;
 
-/// Says that errors may be long here.
+/// Says with each call who asks, and that errors may be long here.
 #[derive(Clone)]
-pub struct TakesDetails;
+pub struct Introduction {
+    /// Marked as sensitive, so that it is never printed.
+    authorization: Option<AsciiMetadataValue>,
+}
 
-impl Interceptor for TakesDetails {
+impl Interceptor for Introduction {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("segue-detail-bytes", MetadataValue::from(DETAIL_BYTES));
+        let metadata = request.metadata_mut();
+        metadata.insert("segue-detail-bytes", MetadataValue::from(DETAIL_BYTES));
+        if let Some(authorization) = &self.authorization {
+            metadata.insert("authorization", authorization.clone());
+        }
         Ok(request)
     }
 }
 
 /// Connects now, so that a wrong address is told as one.
-pub async fn connect(server: &str) -> Result<Channel, CliError> {
+pub async fn connect(to: &Connection) -> Result<Connected, CliError> {
+    let server = to.server.as_str();
     let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
     let endpoint = Endpoint::from_shared(url)
         .map_err(|_| {
-            CliError::Usage(format!("{server:?} is not an address: write it like http://host:port"))
+            CliError::Usage(format!(
+                "{server:?} is not an address: write it like http://host:port or https://host:port"
+            ))
         })?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ANSWER_TIMEOUT)
         // Base64 and the message need room beyond the details.
         .http2_max_header_list_size(DETAIL_BYTES * 2);
-    endpoint.connect().await.map_err(|error| CliError::Unreachable {
+    let encrypted = endpoint.uri().scheme_str() == Some("https");
+    let token = identity::token(to.token_file.as_deref())?;
+    if token.is_some() && !encrypted && !identity::is_loopback(endpoint.uri().host()) {
+        return Err(CliError::Usage(format!(
+            "{server} is another machine, and over http:// whoever is on the way reads your \
+             token: use https://"
+        )));
+    }
+    let endpoint = if encrypted {
+        let tls = identity::tls(to)?;
+        endpoint.tls_config(tls).map_err(|error| {
+            CliError::Usage(format!(
+                "--ca-file, --client-cert or --client-key cannot be used: {}",
+                innermost(&error)
+            ))
+        })?
+    } else {
+        identity::refuse_tls_files(to)?;
+        endpoint
+    };
+    let channel = endpoint.connect().await.map_err(|error| CliError::Unreachable {
         server: server.to_owned(),
         reason: innermost(&error),
-    })
+    })?;
+    let authorization = token.as_ref().map(identity::bearer).transpose()?;
+    Ok(InterceptedService::new(channel, Introduction { authorization }))
 }
 
-pub fn config(channel: Channel) -> ConfigClient {
-    ConfigServiceClient::with_interceptor(channel, TakesDetails)
-        .max_decoding_message_size(MAX_ANSWER_BYTES)
+pub fn config(channel: Connected) -> ConfigClient {
+    ConfigServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)
 }
 
-pub fn status(channel: Channel) -> StatusClient {
-    StatusServiceClient::with_interceptor(channel, TakesDetails)
-        .max_decoding_message_size(MAX_ANSWER_BYTES)
+pub fn status(channel: Connected) -> StatusClient {
+    StatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)
 }
 
 /// "Connection refused" rather than "transport error".

@@ -75,6 +75,7 @@ fn answer(status: &Status) -> String {
             format!("{}; read it again and repeat", status.message())
         }
         Code::Unavailable => format!("the control plane is not available: {}", status.message()),
+        Code::PermissionDenied => format!("not allowed: {}", status.message()),
         _ if status.message().is_empty() => format!("the control plane answered {}", status.code()),
         _ => status.message().to_owned(),
     }

@@ -7,6 +7,7 @@ mod duration;
 mod error;
 mod files;
 mod format;
+mod identity;
 mod name;
 mod output;
 mod progress;
@@ -35,7 +36,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, mut output: Output<'_
         Err(error) => return usage(&error, &mut output),
     };
     let is_diff = matches!(cli.command, Command::Diff(_));
-    let mut session = Session::new(cli.server, output);
+    let mut session = Session::new(cli.connection, output);
     match dispatch(cli.command, &mut session).await {
         Ok(code) => code,
         Err(error) => {

@@ -1,21 +1,21 @@
 //! One run of the program: the server it speaks to and the streams it prints on.
 
 use segue_proto::admin::v1 as api;
-use tonic::transport::Channel;
 
-use crate::client::{self, ConfigClient, StatusClient};
+use crate::args::Connection;
+use crate::client::{self, ConfigClient, Connected, StatusClient};
 use crate::error::CliError;
 use crate::output::Output;
 
 pub struct Session<'a> {
-    server: String,
-    channel: Option<Channel>,
+    connection: Connection,
+    channel: Option<Connected>,
     pub output: Output<'a>,
 }
 
 impl<'a> Session<'a> {
-    pub fn new(server: String, output: Output<'a>) -> Self {
-        Self { server, channel: None, output }
+    pub fn new(connection: Connection, output: Output<'a>) -> Self {
+        Self { connection, channel: None, output }
     }
 
     pub async fn config(&mut self) -> Result<ConfigClient, CliError> {
@@ -27,11 +27,11 @@ impl<'a> Session<'a> {
     }
 
     /// Connects at the first need: `schema` and wrong input need no server.
-    async fn channel(&mut self) -> Result<Channel, CliError> {
+    async fn channel(&mut self) -> Result<Connected, CliError> {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let channel = client::connect(&self.server).await?;
+        let channel = client::connect(&self.connection).await?;
         self.channel = Some(channel.clone());
         Ok(channel)
     }

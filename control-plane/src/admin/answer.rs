@@ -40,6 +40,7 @@ pub fn status(error: ChangeError, metadata: &MetadataMap) -> Status {
     match error {
         ChangeError::Faults(faults) => fault_status(&faults, metadata),
         ChangeError::NotFound(_) => Status::not_found(error.to_string()),
+        ChangeError::Foreign(foreign) => foreign.into(),
         ChangeError::Empty => Status::invalid_argument(error.to_string()),
         ChangeError::Interrupted(_) => Status::internal(error.to_string()),
         ChangeError::Store(error) => store_status(&error),

@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::access::{Call, Foreign};
 use crate::declared::{Current, Declared, FollowError, difference};
 use crate::metrics::Metrics;
 use crate::store::{Commit, Store, StoreError, StoredConfiguration};
@@ -51,7 +52,7 @@ pub enum Edit {
 }
 
 /// On which terms, and who says so.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Terms {
     /// The change happens only on top of this revision. `None`: on top of whatever is newest.
     pub expected: Option<Revision>,
@@ -59,6 +60,8 @@ pub struct Terms {
     pub dry_run: bool,
     pub message: String,
     pub author: String,
+    /// Whose change it is: one that touches what is not theirs is refused.
+    pub call: Call,
 }
 
 /// What a change did or, in a dry run, would do.
@@ -79,6 +82,8 @@ pub enum ChangeError {
     Faults(#[from] Faults),
     #[error("the batch holds no resource: apply files with at least one document")]
     Empty,
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     #[error("not found: {}", list(.0))]
     NotFound(Vec<ResourceKey>),
     #[error(transparent)]
@@ -154,6 +159,7 @@ impl Ledger {
         let (draft, _turn) =
             spawn_blocking(move || (draft(&edit, then.as_ref(), &current, most), turn)).await?;
         let Draft { admitted: Admitted { batch, next }, deletes, changes, warnings } = draft?;
+        terms.call.touch(changes.iter().map(|change| &change.key), terms.dry_run)?;
         let idle = changes.iter().all(|change| change.kind == ChangeKind::Unchanged);
         if idle || terms.dry_run {
             return Ok(Outcome { revision: base, changes, warnings });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use prost::Message as _;
-use segue_control_plane_core::config::SourceText;
+use segue_control_plane_core::config::{ResourceKey, SourceText};
 use segue_proto::admin::v1 as api;
 use segue_proto::admin::v1::config_service_server::ConfigService;
 use segue_shared::ids::Revision;
@@ -17,6 +17,7 @@ use super::conditions::Outlook;
 use super::in_flight::InFlight;
 use super::watch::{Filter, watch};
 use super::{answer, change};
+use crate::access::Call;
 use crate::fleet::Fleet;
 use crate::store::{StoredConfiguration, StoredResource};
 
@@ -44,13 +45,19 @@ impl ConfigService for Configuration {
         request: Request<api::ApplyRequest>,
     ) -> Result<Response<api::ApplyResponse>, Status> {
         let _place = self.in_flight.call()?;
-        let (metadata, _, request) = request.into_parts();
-        let terms =
-            terms(request.expected_revision, request.dry_run, request.message, request.author)?;
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call::of(&extensions);
+        let terms = terms(
+            request.expected_revision,
+            request.dry_run,
+            request.message,
+            &request.author,
+            call.clone(),
+        )?;
         let edit = Edit::Put { files: files(request.files), typed: request.resources };
         let outcome = self.change(edit, terms, &metadata).await?;
         let warnings = outcome.warnings.clone();
-        let (revision, changes) = told(outcome);
+        let (revision, changes) = told(outcome, &call);
         Ok(Response::new(api::ApplyResponse { revision, changes, warnings }))
     }
 
@@ -59,8 +66,9 @@ impl ConfigService for Configuration {
         request: Request<api::ListRequest>,
     ) -> Result<Response<api::ListResponse>, Status> {
         let _place = self.in_flight.call()?;
+        let caller = Call::of(request.extensions()).caller;
         let request = request.into_inner();
-        let filter = Filter::new(&request.kind, request.namespace, request.name)?;
+        let filter = Filter::new(&request.kind, request.namespace, request.name, caller)?;
         let page = Page::read(&request.page_token, request.revision)?;
         let store = self.ledger.store();
         let StoredConfiguration { revision, resources } = match page.revision {
@@ -95,13 +103,22 @@ impl ConfigService for Configuration {
         request: Request<api::DeleteRequest>,
     ) -> Result<Response<api::DeleteResponse>, Status> {
         let _place = self.in_flight.call()?;
-        let (metadata, _, request) = request.into_parts();
-        let terms =
-            terms(request.expected_revision, request.dry_run, request.message, request.author)?;
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call::of(&extensions);
+        let terms = terms(
+            request.expected_revision,
+            request.dry_run,
+            request.message,
+            &request.author,
+            call.clone(),
+        )?;
         if request.keys.is_empty() {
             return Err(Status::invalid_argument("no resource is named"));
         }
-        let keys = request.keys.iter().map(answer::read_key).collect::<Result<_, _>>()?;
+        let keys =
+            request.keys.iter().map(answer::read_key).collect::<Result<Vec<ResourceKey>, _>>()?;
+        // Before it is told which of them exist.
+        call.touch(keys.iter(), request.dry_run)?;
         let outcome = self
             .change(
                 Edit::Remove { keys, ignore_missing: request.ignore_not_found },
@@ -109,7 +126,7 @@ impl ConfigService for Configuration {
                 &metadata,
             )
             .await?;
-        let (revision, changes) = told(outcome);
+        let (revision, changes) = told(outcome, &call);
         Ok(Response::new(api::DeleteResponse { revision, changes }))
     }
 
@@ -118,13 +135,22 @@ impl ConfigService for Configuration {
         request: Request<api::ListRevisionsRequest>,
     ) -> Result<Response<api::ListRevisionsResponse>, Status> {
         let _place = self.in_flight.call()?;
+        let caller = Call::of(request.extensions()).caller;
         let request = request.into_inner();
         let before = Some(Revision(request.before_revision)).filter(|before| before.0 > 0);
         let limit = page_size(request.page_size, REVISIONS_PAGE);
         let history = self.ledger.store().history(before, limit).await;
         let history = history.map_err(|error| answer::store_status(&error))?;
+        let mut revisions: Vec<_> = history.revisions.into_iter().map(answer::revision).collect();
+        // Each commit is told, and of what it changed only what the caller may see.
+        for change in &mut revisions {
+            let sees = |change: &api::Change| {
+                change.key.as_ref().is_some_and(|key| caller.sees(&key.namespace))
+            };
+            change.changes.retain(sees);
+        }
         Ok(Response::new(api::ListRevisionsResponse {
-            revisions: history.revisions.into_iter().map(answer::revision).collect(),
+            revisions,
             oldest_revision: history.oldest.0,
         }))
     }
@@ -134,15 +160,21 @@ impl ConfigService for Configuration {
         request: Request<api::UndoRequest>,
     ) -> Result<Response<api::UndoResponse>, Status> {
         let _place = self.in_flight.call()?;
-        let (metadata, _, request) = request.into_parts();
-        let terms =
-            terms(request.expected_revision, request.dry_run, request.message, request.author)?;
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call::of(&extensions);
+        let terms = terms(
+            request.expected_revision,
+            request.dry_run,
+            request.message,
+            &request.author,
+            call.clone(),
+        )?;
         let to = Some(Revision(request.to_revision)).filter(|to| to.0 > 0);
         if to.is_none() && *self.ledger.store().watch().borrow() == Revision::NONE {
             return Err(Status::failed_precondition("there is nothing to undo"));
         }
         let outcome = self.change(Edit::Restore(to), terms, &metadata).await?;
-        let (revision, changes) = told(outcome);
+        let (revision, changes) = told(outcome, &call);
         // What an undo leaves alone is not its story.
         let unchanged = i32::from(api::change::Kind::Unchanged);
         let changes = changes.into_iter().filter(|change| change.kind != unchanged).collect();
@@ -156,8 +188,9 @@ impl ConfigService for Configuration {
         request: Request<api::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let place = self.in_flight.stream()?;
+        let caller = Call::of(request.extensions()).caller;
         let request = request.into_inner();
-        let filter = Filter::new(&request.kind, request.namespace, request.name)?;
+        let filter = Filter::new(&request.kind, request.namespace, request.name, caller)?;
         let store = Arc::clone(self.ledger.store());
         let fleet = self.fleet.clone();
         Ok(Response::new(Box::pin(watch(store, fleet, filter, self.drain.clone(), place))))
@@ -184,18 +217,21 @@ fn terms(
     expected_revision: u64,
     dry_run: bool,
     message: String,
-    author: String,
+    said: &str,
+    call: Call,
 ) -> Result<Terms, Status> {
-    if author.len() > MOST_AUTHOR_BYTES || message.len() > MOST_MESSAGE_BYTES {
+    if said.len() > MOST_AUTHOR_BYTES || message.len() > MOST_MESSAGE_BYTES {
         return Err(Status::invalid_argument(format!(
             "an author has at most {MOST_AUTHOR_BYTES} bytes and a message {MOST_MESSAGE_BYTES}"
         )));
     }
     let expected = Some(Revision(expected_revision)).filter(|expected| expected.0 > 0);
-    Ok(Terms { expected, dry_run, message, author })
+    let author = call.caller.author(said);
+    Ok(Terms { expected, dry_run, message, author, call })
 }
 
-fn told(outcome: Outcome) -> (u64, Vec<api::Change>) {
+fn told(outcome: Outcome, call: &Call) -> (u64, Vec<api::Change>) {
+    call.committed(outcome.revision.0);
     (outcome.revision.0, outcome.changes.into_iter().map(answer::change).collect())
 }
 

@@ -10,11 +10,13 @@ use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tower_layer::{Identity, Stack};
 
 use super::change::Ledger;
 use super::config_service::Configuration;
 use super::in_flight::InFlight;
 use super::status_service::FleetStatus;
+use crate::access::AdminGate;
 use crate::fleet::Fleet;
 
 /// Largest request.
@@ -38,8 +40,11 @@ pub struct Admin {
 pub struct AdminError(#[from] tonic_reflection::server::Error);
 
 impl Admin {
-    /// A server of the API. Serve it with `serve_with_incoming_shutdown`.
-    pub async fn router(self) -> Result<Router, AdminError> {
+    /// A server of the API behind its gate. Serve it with `serve_with_incoming_shutdown`.
+    pub async fn router(
+        self,
+        gate: AdminGate,
+    ) -> Result<Router<Stack<AdminGate, Identity>>, AdminError> {
         let in_flight = InFlight::new();
         let configuration = Configuration {
             ledger: Arc::clone(&self.ledger),
@@ -67,6 +72,7 @@ impl Admin {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(MAX_STREAMS)
+            .layer(gate)
             .add_service(configuration)
             .add_service(status)
             .add_service(health)

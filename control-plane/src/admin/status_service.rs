@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::in_flight::{InFlight, Place};
 use super::wait::{rejecting, rejection, told};
+use crate::access::{Call, Caller, Namespaces};
 use crate::fleet::{Fleet, Place as Position, SidecarStatus};
 use crate::store::Store;
 
@@ -44,6 +45,7 @@ impl StatusService for FleetStatus {
         request: Request<api::ListSidecarsRequest>,
     ) -> Result<Response<api::ListSidecarsResponse>, Status> {
         let _place = self.in_flight.call()?;
+        let caller = Call::of(request.extensions()).caller;
         let asked = request.into_inner();
         let service = match asked.service.as_str() {
             "" => None,
@@ -67,6 +69,9 @@ impl StatusService for FleetStatus {
                 break;
             }
             last = Some(node.place());
+            if !sees(&caller, &node) {
+                continue;
+            }
             let told = sidecar(node);
             bytes += told.encoded_len();
             sidecars.push(told);
@@ -88,6 +93,7 @@ impl StatusService for FleetStatus {
         request: Request<api::WaitActivatedRequest>,
     ) -> Result<Response<Self::WaitActivatedStream>, Status> {
         let place = self.in_flight.stream()?;
+        let caller = Call::of(request.extensions()).caller;
         let request = request.into_inner();
         let timeout = match request.timeout {
             None => WAIT_DEFAULT,
@@ -99,7 +105,8 @@ impl StatusService for FleetStatus {
         let newest = *self.store.watch().borrow();
         let revision = if request.revision == 0 { newest } else { Revision(request.revision) };
         let (store, fleet) = (Arc::clone(&self.store), self.fleet.clone());
-        let wait = Wait { revision, deadline: Instant::now() + timeout, store, fleet };
+        let deadline = Instant::now() + timeout;
+        let wait = Wait { revision, deadline, store, fleet, caller };
         Ok(Response::new(Box::pin(wait.run(self.drain.clone(), place))))
     }
 }
@@ -109,6 +116,7 @@ struct Wait {
     deadline: Instant,
     store: Arc<dyn Store>,
     fleet: Fleet,
+    caller: Arc<Caller>,
 }
 
 impl Wait {
@@ -130,6 +138,7 @@ impl Wait {
                     now.set_outcome(Outcome::Timeout);
                     now.rejecting = rejecting(self.fleet.in_the_way(self.revision));
                 }
+                hide(&mut now, &self.caller);
                 let pace = Instant::now() + WAIT_PACE;
                 let done = now.done;
                 if last.as_ref() != Some(&now) {
@@ -152,6 +161,22 @@ impl Wait {
                 sleep_until(self.deadline.min(pace)).await;
             }
         }
+    }
+}
+
+/// Whether a caller may see a node: by the namespace of its service. One without is seen by those
+/// who see everything.
+fn sees(caller: &Caller, node: &SidecarStatus) -> bool {
+    let namespace = node.service.split_once('/').map_or("", |(namespace, _)| namespace);
+    caller.sees(namespace)
+}
+
+/// Counts are told to everybody; names of nodes and what they refuse to those who see everything.
+/// Others see in `ListSidecars` what the nodes of their services refuse.
+fn hide(progress: &mut api::WaitActivatedResponse, caller: &Caller) {
+    if caller.namespaces != Namespaces::All {
+        progress.missing.clear();
+        progress.rejecting.fill(api::wait_activated_response::Rejecting::default());
     }
 }
 

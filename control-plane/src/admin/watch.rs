@@ -13,6 +13,7 @@ use tonic::Status;
 use super::answer;
 use super::conditions::Outlook;
 use super::in_flight::Place;
+use crate::access::Caller;
 use crate::fleet::Fleet;
 use crate::store::{Store, StoredResource};
 
@@ -21,18 +22,25 @@ pub struct Filter {
     kind: Option<Kind>,
     namespace: String,
     name: String,
+    caller: Arc<Caller>,
 }
 
 impl Filter {
-    /// Empty words match anything.
-    pub fn new(kind: &str, namespace: String, name: String) -> Result<Self, Status> {
-        Ok(Self { kind: answer::read_kind(kind)?, namespace, name })
+    /// Empty words match anything that the caller may see.
+    pub fn new(
+        kind: &str,
+        namespace: String,
+        name: String,
+        caller: Arc<Caller>,
+    ) -> Result<Self, Status> {
+        Ok(Self { kind: answer::read_kind(kind)?, namespace, name, caller })
     }
 
     pub fn matches(&self, key: &ResourceKey) -> bool {
         self.kind.is_none_or(|kind| kind == key.kind)
             && (self.namespace.is_empty() || self.namespace == key.namespace)
             && (self.name.is_empty() || self.name == key.name)
+            && self.caller.sees(&key.namespace)
     }
 }
 

@@ -9,6 +9,7 @@ use segue_shared::shutdown::DrainSignal;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tower_layer::{Identity, Stack};
 
 use super::connections::Connections;
 use super::loads::LoadReports;
@@ -16,6 +17,7 @@ use super::open::OpenStreams;
 use super::service::AdsService;
 use super::stream::Ads;
 use super::{Settings, SnapshotCache};
+use crate::access::JoinGate;
 use crate::fleet::Fleet;
 use crate::metrics::StreamMetrics;
 use crate::reports::intake::Intake;
@@ -43,9 +45,10 @@ pub struct XdsServices {
     open: OpenStreams,
     connections: Connections,
     settings: Arc<Settings>,
+    gate: JoinGate,
 }
 
-/// The services of the xDS port. Their streams end when `drain` begins.
+/// The services of the xDS port, open to everybody. Their streams end when `drain` begins.
 pub fn xds_services(
     cache: SnapshotCache,
     fleet: Fleet,
@@ -67,10 +70,18 @@ pub fn xds_services(
         open,
         connections,
         settings,
+        gate: JoinGate::open(),
     }
 }
 
 impl XdsServices {
+    /// The same for those alone whom the gate lets in.
+    #[must_use]
+    pub fn behind(mut self, gate: JoinGate) -> Self {
+        self.gate = gate;
+        self
+    }
+
     /// Serves a port until the drain, and then until its connections are gone.
     pub async fn serve(
         self,
@@ -86,7 +97,7 @@ impl XdsServices {
     }
 
     /// A server of these services that closes connections whose other end is silently gone.
-    fn router(self) -> Router {
+    fn router(self) -> Router<Stack<JoinGate, Identity>> {
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -97,6 +108,7 @@ impl XdsServices {
             .max_frame_size(FRAME_BYTES)
             .max_concurrent_streams(MAX_STREAMS)
             .max_connection_age(self.settings.connection_age())
+            .layer(self.gate)
             .add_service(self.ads)
             .add_service(self.reports)
             .add_service(self.loads)

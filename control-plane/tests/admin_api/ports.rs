@@ -95,10 +95,10 @@ async fn a_store_that_todays_rules_refuse_is_told_and_can_be_mended() {
 }
 
 #[tokio::test]
-async fn unauthenticated_ports_stay_on_this_machine() {
+async fn ports_in_plain_text_stay_on_this_machine() {
     let directory = tempfile::tempdir().unwrap();
     let everywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
-    let local = Settings::local(directory.path());
+    let local = Settings { insecure_dev: false, ..Settings::local(directory.path()) };
     for settings in [
         Settings { admin_address: everywhere, ..local.clone() },
         Settings { xds_address: everywhere, ..local.clone() },

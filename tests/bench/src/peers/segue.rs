@@ -24,6 +24,7 @@ pub fn start(
     let control_plane = Program::new("control-plane", "taskset", dir)
         .flag("-c", other_core.to_string())
         .arg(binaries.control_plane())
+        .arg("--insecure-dev")
         .flag("--data-dir", dir.join("control-plane"))
         .flag("--xds-address", "127.0.0.1:0")
         .flag("--admin-address", "127.0.0.1:0")

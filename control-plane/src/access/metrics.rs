@@ -1,0 +1,91 @@
+//! What was refused, and how the files behind the decisions fare.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Counters of access; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct AccessMetrics {
+    refused: Family<Refused, Counter>,
+    reloads: Family<Reload, Counter>,
+}
+
+/// One of the two gRPC ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Admin,
+    Xds,
+}
+
+impl Port {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Xds => "xds",
+        }
+    }
+}
+
+/// Why a call was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NoCredential,
+    WrongToken,
+    UnknownCertificate,
+    Role,
+    Namespace,
+    Busy,
+    Deadline,
+}
+
+impl Refusal {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCredential => "no_credential",
+            Self::WrongToken => "wrong_token",
+            Self::UnknownCertificate => "unknown_certificate",
+            Self::Role => "role",
+            Self::Namespace => "namespace",
+            Self::Busy => "busy",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    port: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reload {
+    what: &'static str,
+    good: bool,
+}
+
+impl AccessMetrics {
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "refused_calls",
+            "Calls that access or limits refused",
+            self.refused.clone(),
+        );
+        registry.register(
+            "access_reloads",
+            "Times that files of tokens, rights or certificates changed and were read again",
+            self.reloads.clone(),
+        );
+    }
+
+    pub fn refused(&self, port: Port, reason: Refusal) {
+        let refused = Refused { port: port.as_str(), reason: reason.as_str() };
+        self.refused.get_or_create(&refused).inc();
+    }
+
+    pub fn reloaded(&self, what: &'static str, good: bool) {
+        self.reloads.get_or_create(&Reload { what, good }).inc();
+    }
+}
