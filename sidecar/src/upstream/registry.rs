@@ -43,7 +43,7 @@ pub struct SnapshotView {
 impl SnapshotView {
     /// A view whose living part is found at first use.
     pub fn new(snapshot: Arc<CompiledSnapshot>) -> Self {
-        let living = (0..snapshot.clusters.len()).map(|_| OnceCell::new()).collect();
+        let living = (0..snapshot.clusters.places()).map(|_| OnceCell::new()).collect();
         Self { snapshot, living }
     }
 
@@ -148,4 +148,33 @@ impl UpstreamCluster {
 
 fn shared(http: HttpVersion) -> Shared {
     http == HttpVersion::Http2
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use segue_sidecar_core::snapshot::{ClusterTable, PoolLimits};
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_behind_an_empty_place_is_found() {
+        let cluster = Arc::new(Cluster {
+            name: "a".into(),
+            version: None,
+            http: HttpVersion::Http1,
+            connect_timeout: Duration::from_secs(1),
+            limits: PoolLimits::default(),
+            endpoints: [].into(),
+        });
+        let clusters = ClusterTable::placed(vec![None, None, Some(cluster)], []);
+        let index = clusters.index_of("a").unwrap();
+        let snapshot = CompiledSnapshot { clusters, ..CompiledSnapshot::default() };
+        let view = SnapshotView::new(Arc::new(snapshot));
+        let upstreams = Upstreams::new(0, Arc::new(Counters::new(1)));
+        let (found, _) = view.cluster(index, &upstreams).unwrap();
+        assert_eq!(&*found.name, "a");
+        assert!(view.cluster(ClusterIndex(0), &upstreams).is_none());
+    }
 }

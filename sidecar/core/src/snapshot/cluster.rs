@@ -132,6 +132,11 @@ impl ClusterTable {
         self.places.iter().flatten()
     }
 
+    /// Number of places, empty ones included: every index is below it.
+    pub fn places(&self) -> usize {
+        self.places.len()
+    }
+
     /// Number of clusters.
     pub fn len(&self) -> usize {
         self.by_name.len()
