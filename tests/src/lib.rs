@@ -9,7 +9,7 @@ pub mod echo;
 pub mod fetch;
 pub mod load;
 pub mod mesh;
-mod parent_death;
+pub mod parent_death;
 pub mod peers;
 pub mod process;
 pub mod wait;

@@ -31,12 +31,12 @@ enum Verb {
         /// Only tests with one of these in the name of the test or of its program
         filters: Vec<String>,
     },
-    /// Measures the sidecar beside Envoy, HAProxy and nginx in one run
+    /// Measures the sidecar beside Envoy, HAProxy and nginx, or the control plane, in one run
     Bench {
         /// What to measure
-        #[arg(default_value = "data-path", value_parser = ["data-path"])]
+        #[arg(default_value = "data-path", value_parser = ["data-path", "control-plane"])]
         what: String,
-        /// Fewer and shorter rounds: at most 2 minutes
+        /// Fewer and shorter rounds: a look, not a measurement
         #[arg(long)]
         fast: bool,
         /// More arguments of segue-bench, after `--`

@@ -1,9 +1,11 @@
-//! `cargo xtask bench`: the sidecar beside Envoy, HAProxy and nginx, measured in one run.
+//! `cargo xtask bench`: the sidecar beside Envoy, HAProxy and nginx, measured in one run, and the
+//! control plane under thousands of streams.
 //!
-//! Each proxy has one worker on one core; load (`wrk`, `h2load`) and upstream (nginx) have the other. The
+//! On the data path each proxy has one worker on one core; load (`wrk`, `h2load`) and upstream (nginx) have the other. The
 //! rounds of all proxies are interleaved in rotating order, so that a slow moment of the machine
 //! meets all of them. Only ratios taken in one run count, and CPU time per request first of all.
 
+mod control_plane;
 mod data_path;
 mod load;
 mod measure;
@@ -11,7 +13,9 @@ mod peers;
 mod report;
 mod upstream;
 
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -38,6 +42,18 @@ struct Arguments {
 enum Work {
     /// HTTP/1.1 and HTTP/2 through one proxy.
     DataPath,
+    /// One change among thousands of xDS streams.
+    ControlPlane {
+        /// Streams of the main part.
+        #[arg(long)]
+        streams: Option<usize>,
+        /// Services of the main part.
+        #[arg(long, default_value_t = 1_000)]
+        services: usize,
+    },
+    /// The load side of `control-plane`.
+    #[command(hide = true)]
+    Herd(control_plane::Herd),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,24 +63,49 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let Work::DataPath = arguments.work.unwrap_or(Work::DataPath);
-    let plan = data_path::Plan {
-        rounds: if arguments.fast { 2 } else { arguments.rounds.max(1) },
-        seconds: arguments.fast.then_some(1),
-        only: arguments.only,
+    let mut arguments = Arguments::parse();
+    let done = match arguments.work.take().unwrap_or(Work::DataPath) {
+        Work::DataPath => data_path(arguments),
+        Work::ControlPlane { streams, services } => control_plane(&arguments, streams, services),
+        Work::Herd(herd) => control_plane::run_herd(&herd),
     };
-    match data_path::run(&plan) {
-        Ok(results) => {
-            match arguments.output {
-                Format::Table => report::print_table(&results),
-                Format::Json => println!("{:#}", report::json(&results)),
-            }
-            ExitCode::SUCCESS
-        }
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn data_path(arguments: Arguments) -> io::Result<()> {
+    let plan = data_path::Plan {
+        rounds: if arguments.fast { 2 } else { arguments.rounds.max(1) },
+        seconds: arguments.fast.then_some(1),
+        only: arguments.only,
+    };
+    let results = data_path::run(&plan)?;
+    match arguments.output {
+        Format::Table => report::print_table(&results),
+        Format::Json => println!("{:#}", report::json(&results)),
+    }
+    Ok(())
+}
+
+fn control_plane(arguments: &Arguments, streams: Option<usize>, services: usize) -> io::Result<()> {
+    let fast = arguments.fast;
+    let plan = control_plane::Plan {
+        streams: streams.unwrap_or(if fast { 1_000 } else { 10_000 }),
+        services,
+        compared_streams: if fast { 100 } else { 1_000 },
+        compared_services: vec![100, 1_000, 10_000],
+        changes: if fast { 2 } else { arguments.rounds.max(1) },
+        churn: Duration::from_secs(if fast { 5 } else { 60 }),
+    };
+    let outcome = control_plane::run(&plan)?;
+    match arguments.output {
+        Format::Table => control_plane::print_table(&outcome),
+        Format::Json => println!("{:#}", control_plane::json(&outcome)),
+    }
+    Ok(())
 }
