@@ -1,5 +1,17 @@
 //! Other projects' programs as real peers of our control plane.
 
 mod envoy;
+mod envoy_follows;
 mod envoy_process;
 mod envoy_sessions;
+mod grpc;
+mod grpc_client;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// One mesh at a time: these tests load the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -8,6 +8,7 @@
 //! | `/sse?n=10&ms=100` | so many events, one each interval |
 //! | `/status/503` | that status |
 //! | `/delay?ms=100` | as `GET /`, later |
+//! | any gRPC call | one message: the version |
 //!
 //! Every answer carries `x-version` and `x-instance` (the address it listens on). HTTP/1.1 and
 //! HTTP/2 with prior knowledge share one port.
@@ -20,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -86,6 +87,7 @@ async fn answer(
     }
     let path = request.uri().path().to_owned();
     let mut response = match path.as_str() {
+        _ if is_grpc(&request) => grpc(&instance.echo.version),
         "/bytes" => Response::new(full(bytes(&request))),
         "/sse" => events(number(request.uri(), "n", 10), number(request.uri(), "ms", 100)),
         "/delay" => {
@@ -106,6 +108,28 @@ async fn answer(
     headers.insert("x-version", instance.version.clone());
     headers.insert("x-instance", instance.address.clone());
     Ok(response)
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// One message that holds the version as it is, and the status OK.
+fn grpc(version: &str) -> Response<Body> {
+    let length = u32::try_from(version.len()).unwrap_or(0);
+    let mut message = vec![0];
+    message.extend(length.to_be_bytes());
+    message.extend(version.as_bytes());
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let frames = [Frame::data(Bytes::from(message)), Frame::trailers(trailers)].map(Ok);
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let mut response = Response::new(BodyExt::boxed(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 fn describe(echo: &Echo, address: &HeaderValue, request: &Request<Incoming>) -> Response<Body> {

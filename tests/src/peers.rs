@@ -31,6 +31,30 @@ pub fn etcd() -> Result<PathBuf, String> {
         .ok_or_else(|| "etcd not found: install etcd-server, or run cargo xtask test".into())
 }
 
+/// A Python that has gRPC; a missing one is a message that says what to do.
+pub fn grpc_python() -> Result<PathBuf, String> {
+    let python = beside_this_program().map(|peers| peers.join("bin/python"));
+    python
+        .filter(|python| python.is_file())
+        .filter(|_| {
+            beside_this_program().is_some_and(|peers| site_packages(&peers, "grpc").is_some())
+        })
+        .ok_or_else(|| "Python with grpcio not found, run cargo xtask test".into())
+}
+
+/// Node.
+pub fn node() -> Result<PathBuf, String> {
+    program("node").ok_or_else(|| "node not found, install Node.js 20 or newer".into())
+}
+
+/// The folder with `@grpc/grpc-js-xds`.
+pub fn grpc_node_modules() -> Result<PathBuf, String> {
+    let modules = beside_this_program().map(|peers| peers.join("node_modules"));
+    modules
+        .filter(|modules| modules.join("@grpc/grpc-js-xds").is_dir())
+        .ok_or_else(|| "grpc-js-xds not found, run cargo xtask test".into())
+}
+
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
@@ -56,8 +80,13 @@ fn beside_this_program() -> Option<PathBuf> {
 
 /// The program inside the Python package of a virtual environment.
 fn packaged_envoy(venv: &Path) -> Option<PathBuf> {
+    site_packages(venv, "envoy/_bin/envoy")
+}
+
+/// What is installed under this path in a virtual environment.
+fn site_packages(venv: &Path, path: &str) -> Option<PathBuf> {
     let lib = std::fs::read_dir(venv.join("lib")).ok()?;
     lib.flatten()
-        .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
-        .find(|file| file.is_file())
+        .map(|python| python.path().join("site-packages").join(path))
+        .find(|installed| installed.exists())
 }

