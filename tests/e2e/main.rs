@@ -2,6 +2,7 @@
 
 mod changes;
 mod delta_client;
+mod garbage;
 mod lifecycle;
 mod moves;
 mod outage;

@@ -177,6 +177,11 @@ impl ControlPlane {
         self.process.listening("admin").map(drop)
     }
 
+    /// Id of the process that runs now.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Its metrics as text.
     pub fn metrics(&self) -> io::Result<String> {
         fetch::text(self.http_address, "/metrics")
