@@ -1,11 +1,6 @@
 //! Real Envoy serves the same routes with the same split as our sidecar, from the same control
 //! plane, over both variants of ADS.
 
-<<<<<<< HEAD
-=======
-use std::time::Duration;
-
->>>>>>> 5408e86 (Test that Envoy and gRPC's own clients follow every kind of change without a failed call)
 use segue_tests::fetch::Fetch;
 use segue_tests::load::{Protocol, survey};
 use segue_tests::mesh::Mesh;
@@ -13,12 +8,8 @@ use segue_tests::peers;
 use segue_tests::wait;
 use segue_tests::written::{Rule, USER_HEADER, route, service, service_of};
 
-<<<<<<< HEAD
-use crate::envoy_process::{Envoy, FOLLOW_LIMIT, Variant, turn};
-=======
 use crate::alone;
-use crate::envoy_process::{Envoy, Variant};
->>>>>>> 5408e86 (Test that Envoy and gRPC's own clients follow every kind of change without a failed call)
+use crate::envoy_process::{Envoy, FOLLOW_LIMIT, Variant};
 
 const KEYS: usize = 4000;
 
@@ -34,11 +25,7 @@ fn envoy_over_state_of_the_world_serves_what_our_sidecar_serves() {
 
 fn serves_the_same(variant: Variant) {
     let Some(program) = peers::or_skip(peers::envoy()) else { return };
-<<<<<<< HEAD
-    let _turn = turn();
-=======
     let _turn = alone();
->>>>>>> 5408e86 (Test that Envoy and gRPC's own clients follow every kind of change without a failed call)
     let mut mesh = Mesh::start().unwrap();
     let (v1, v2) = (mesh.echo("v1").unwrap(), mesh.echo("v2").unwrap());
     let versions = [("v1", vec![v1.address]), ("v2", vec![v2.address])];

@@ -1,17 +1,12 @@
 //! Real Envoy follows everything that can happen, without a failed request.
 
-use std::time::Duration;
-
 use segue_tests::load::{Load, Plan, survey};
 use segue_tests::mesh::Mesh;
 use segue_tests::written::{USER_HEADER, service, split};
 use segue_tests::{peers, wait};
 
 use crate::alone;
-use crate::envoy_process::{Envoy, Variant};
-
-/// Envoy does not tell when it runs on a revision.
-const FOLLOW_LIMIT: Duration = Duration::from_secs(20);
+use crate::envoy_process::{Envoy, FOLLOW_LIMIT, Variant};
 
 #[test]
 fn envoy_over_delta_follows_without_a_failed_request() {

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use segue_tests::fetch::Fetch;
@@ -16,12 +15,6 @@ use serde_json::json;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Envoy does not tell when it runs on a revision.
 pub const FOLLOW_LIMIT: Duration = Duration::from_secs(15);
-
-/// One Envoy at a time, as it takes what the machine has.
-pub fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Variants of ADS.
 #[derive(Clone, Copy, Debug)]

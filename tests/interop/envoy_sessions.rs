@@ -6,7 +6,8 @@ use segue_tests::peers;
 use segue_tests::wait;
 use segue_tests::written::service;
 
-use crate::envoy_process::{Envoy, FOLLOW_LIMIT, Variant, turn};
+use crate::alone;
+use crate::envoy_process::{Envoy, FOLLOW_LIMIT, Variant};
 
 /// Round robin over two instances keeps 12 requests on one of them only where they are held there.
 const REQUESTS: usize = 12;
@@ -14,7 +15,7 @@ const REQUESTS: usize = 12;
 #[test]
 fn a_pinned_session_stays_with_its_instance() {
     let Some(program) = peers::or_skip(peers::envoy()) else { return };
-    let _turn = turn();
+    let _turn = alone();
     let mut mesh = Mesh::start().unwrap();
     let (a, b) = (mesh.echo("v1").unwrap(), mesh.echo("v1").unwrap());
     let chat = service("chat", &[("v1", vec![a.address, b.address])]);
