@@ -41,12 +41,10 @@ impl Variant for Delta {
     }
 
     fn extent(request: &Self::Request) -> Extent {
-        let brought = request.initial_resource_versions.iter();
-        Extent::of(
-            brought
-                .flat_map(|(name, version)| [name, version])
-                .chain(&request.resource_names_subscribe),
-        )
+        let brought = &request.initial_resource_versions;
+        let names = Extent::of(brought.keys().chain(&request.resource_names_subscribe));
+        let versions = Extent::of(brought.values());
+        Extent { longest_bytes: names.longest_bytes.max(versions.longest_bytes), ..names }
     }
 
     /// Changes of a subscription count whatever the nonce says.

@@ -29,7 +29,7 @@ pub trait Variant {
     /// stream.
     fn brings_along(request: &Self::Request) -> bool;
 
-    /// How many names a request speaks of, and how long the longest is.
+    /// How many names a request speaks of, and how long the longest is, or its longest version.
     fn extent(request: &Self::Request) -> Extent;
 
     /// Changes what the client wants; `first` says that the type is new on this stream. Gives the

@@ -3,6 +3,8 @@
 mod cost;
 mod delta;
 mod guard;
+mod mesh;
+mod names;
 mod schedule;
 mod sotw;
 mod wire;
