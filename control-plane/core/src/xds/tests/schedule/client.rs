@@ -46,6 +46,8 @@ pub struct Client {
     asked: BTreeMap<&'static str, BTreeSet<String>>,
     last_nonce: BTreeMap<&'static str, String>,
     channel_open: bool,
+    /// Whether clusters came on this stream. Before that it asks for nothing else.
+    has_clusters: bool,
 }
 
 /// Other names than before, which is `None` the first time on a stream.
@@ -72,12 +74,14 @@ impl Client {
             asked: BTreeMap::new(),
             last_nonce: BTreeMap::new(),
             channel_open: true,
+            has_clusters: kind == Kind::Grpc,
         }
     }
 
     pub fn lose_stream(&mut self) {
         self.asked.clear();
         self.last_nonce.clear();
+        self.has_clusters = self.kind == Kind::Grpc;
     }
 
     /// Opens a gRPC client's channel, or changes whether it is open. Gives whether that changed
@@ -108,7 +112,6 @@ impl Client {
         let one = |name: &str| Some(BTreeSet::from([name.to_owned()]));
         match (self.kind, type_url) {
             (Kind::Sidecar, _) => one("*"),
-            (Kind::Envoy, CLUSTER | LISTENER) => Some(BTreeSet::new()),
             (Kind::Envoy, ROUTE) => one("r"),
             (Kind::Envoy, SNAPSHOT_MARK) => one("snapshot"),
             (Kind::Envoy | Kind::Grpc, ENDPOINT) => {
@@ -116,7 +119,9 @@ impl Client {
             }
             (Kind::Grpc, LISTENER) if self.channel_open => one("l"),
             (Kind::Grpc, ROUTE) if !self.of(LISTENER).is_empty() => one("r"),
-            (Kind::Grpc, LISTENER | ROUTE) => Some(BTreeSet::new()),
+            (Kind::Envoy, CLUSTER | LISTENER) | (Kind::Grpc, LISTENER | ROUTE) => {
+                Some(BTreeSet::new())
+            }
             (Kind::Grpc, CLUSTER) => Some(named(self.of(ROUTE)).map(str::to_owned).collect()),
             (Kind::Envoy | Kind::Grpc, _) => None,
         }
@@ -127,6 +132,9 @@ impl Client {
         let mut changes = Vec::new();
         for type_url in TYPES {
             let Some(names) = self.names(type_url) else { continue };
+            if type_url != CLUSTER && !self.has_clusters {
+                continue;
+            }
             let before = self.asked.get(type_url);
             if before == Some(&names) {
                 continue;
@@ -165,6 +173,7 @@ impl Client {
             holding.remove(name);
         }
         if type_url == CLUSTER {
+            self.has_clusters = true;
             let clusters = self.of(CLUSTER).clone();
             let endpoints = self.holding.get_mut(ENDPOINT).unwrap();
             endpoints.retain(|name, _| clusters.contains_key(name));

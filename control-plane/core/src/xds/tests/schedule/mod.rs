@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use segue_shared::xds_names::type_urls::SNAPSHOT_MARK;
 
 use self::client::{Client, Kind, Speech, TYPES};
-use self::worlds::{World, world};
+use self::worlds::{Bad, World, world};
 use crate::snapshot::XdsSnapshot;
 use crate::xds::{self as server, Delta, Response, Session, StateOfTheWorld};
 
@@ -32,15 +32,17 @@ enum Step {
 /// What else than changes and messages happens.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rough {
-    /// Versions that clients refuse.
-    bad: bool,
+    bad: Bad,
     reconnects: bool,
     impatience: bool,
 }
 
-const CALM: Rough = Rough { bad: false, reconnects: false, impatience: false };
+const GOOD: Bad = Bad { clusters: false, routes: false };
+const CALM: Rough = Rough { bad: GOOD, reconnects: false, impatience: false };
 const LOST_STREAMS: Rough = Rough { reconnects: true, ..CALM };
-const ROUGHEST: Rough = Rough { bad: true, reconnects: true, impatience: true };
+const REFUSED_ROUTES: Rough = Rough { bad: Bad { clusters: false, routes: true }, ..CALM };
+const ROUGHEST: Rough =
+    Rough { bad: Bad { clusters: true, routes: true }, reconnects: true, impatience: true };
 
 fn schedule(rough: Rough) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
@@ -65,6 +67,7 @@ struct Always {
 
 const VOIDLESS: Always = Always { no_void: true, whole_at_mark: true };
 const WHOLE: Always = Always { no_void: false, whole_at_mark: true };
+const NO_VOID: Always = Always { no_void: true, whole_at_mark: false };
 const IN_THE_END: Always = Always { no_void: false, whole_at_mark: false };
 
 type Holding = BTreeMap<&'static str, BTreeMap<String, String>>;
@@ -166,7 +169,7 @@ proptest! {
 
     #[test]
     fn a_client_ends_with_the_snapshot_in_either_variant(
-        kind in client::kind(), steps in schedule(ROUGHEST), last in world(false),
+        kind in client::kind(), steps in schedule(ROUGHEST), last in world(GOOD),
     ) {
         let delta = run::<Delta>(kind, steps.clone(), &last, IN_THE_END)?;
         let state_of_the_world = run::<StateOfTheWorld>(kind, steps, &last, IN_THE_END)?;
@@ -175,22 +178,39 @@ proptest! {
 
     #[test]
     fn a_delta_client_never_routes_into_the_void_even_where_it_loses_streams(
-        kind in client::meshed(), steps in schedule(LOST_STREAMS), last in world(false),
+        kind in client::meshed(), steps in schedule(LOST_STREAMS), last in world(GOOD),
     ) {
         run::<Delta>(kind, steps, &last, VOIDLESS)?;
     }
 
     #[test]
     fn a_state_of_the_world_client_never_routes_into_the_void(
-        kind in client::meshed(), steps in schedule(CALM), last in world(false),
+        kind in client::meshed(), steps in schedule(CALM), last in world(GOOD),
     ) {
         run::<StateOfTheWorld>(kind, steps, &last, VOIDLESS)?;
     }
 
     #[test]
     fn a_state_of_the_world_client_that_loses_streams_is_whole_at_each_mark(
-        kind in client::meshed(), steps in schedule(LOST_STREAMS), last in world(false),
+        kind in client::meshed(), steps in schedule(LOST_STREAMS), last in world(GOOD),
     ) {
         run::<StateOfTheWorld>(kind, steps, &last, WHOLE)?;
+    }
+
+    #[test]
+    fn a_client_that_refuses_routes_keeps_what_the_old_ones_lead_to(
+        kind in client::meshed(), steps in schedule(REFUSED_ROUTES), last in world(GOOD),
+    ) {
+        run::<Delta>(kind, steps.clone(), &last, NO_VOID)?;
+        run::<StateOfTheWorld>(kind, steps, &last, NO_VOID)?;
+    }
+
+    #[test]
+    fn a_client_that_refuses_routes_and_loses_streams_does_too(
+        kind in client::meshed(),
+        steps in schedule(Rough { reconnects: true, ..REFUSED_ROUTES }),
+        last in world(GOOD),
+    ) {
+        run::<Delta>(kind, steps, &last, NO_VOID)?;
     }
 }

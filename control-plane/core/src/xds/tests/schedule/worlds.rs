@@ -18,7 +18,10 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 pub struct World {
     clusters: Vec<(u8, u8, bool)>,
     listener: u8,
-    bad: bool,
+    /// Whether clients refuse some of its clusters.
+    bad_clusters: bool,
+    /// Whether clients refuse its routes.
+    bad_routes: bool,
 }
 
 impl World {
@@ -30,7 +33,7 @@ impl World {
             if cluster == 0 {
                 continue;
             }
-            let bad = self.bad && cluster == 3;
+            let bad = self.bad_clusters && cluster == 3;
             let version = if bad { "bad".to_owned() } else { cluster.to_string() };
             versions.push((CLUSTER, *name, version));
             versions.push((ENDPOINT, *name, endpoints.to_string()));
@@ -38,14 +41,15 @@ impl World {
                 named.push(*name);
             }
         }
+        let prefix = if self.bad_routes { "bad+" } else { "" };
         versions.push((LISTENER, "l", self.listener.to_string()));
         if kind == Kind::Sidecar {
             versions.push((ROUTE, "r", String::from("0")));
             for (host, named) in ["h1", "h2"].into_iter().zip(named.chunks(2)) {
-                versions.push((VIRTUAL_HOST, host, named.join("+")));
+                versions.push((VIRTUAL_HOST, host, format!("{prefix}{}", named.join("+"))));
             }
         } else {
-            versions.push((ROUTE, "r", named.join("+")));
+            versions.push((ROUTE, "r", format!("{prefix}{}", named.join("+"))));
         }
         if kind != Kind::Grpc {
             versions.push((SNAPSHOT_MARK, "snapshot", revision.to_string()));
@@ -56,8 +60,21 @@ impl World {
     }
 }
 
-pub fn world(bad: bool) -> impl Strategy<Value = World> {
+/// What clients may find to refuse.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bad {
+    pub clusters: bool,
+    pub routes: bool,
+}
+
+pub fn world(bad: Bad) -> impl Strategy<Value = World> {
     let cluster = (0u8..4, 0u8..3, any::<bool>());
-    (prop::collection::vec(cluster, NAMES.len()), 0u8..2)
-        .prop_map(move |(clusters, listener)| World { clusters, listener, bad })
+    (prop::collection::vec(cluster, NAMES.len()), 0u8..2, any::<bool>()).prop_map(
+        move |(clusters, listener, bad_routes)| World {
+            clusters,
+            listener,
+            bad_clusters: bad.clusters,
+            bad_routes: bad.routes && bad_routes,
+        },
+    )
 }
