@@ -29,7 +29,9 @@ use segue_proto::report::v1::{self as report, ReportRequest};
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use segue_shared::xds_names::short_type;
-use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+use segue_shared::xds_names::type_urls::{
+    CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK, VIRTUAL_HOST,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -226,6 +228,8 @@ async fn settle(client: &mut Delta, versions: &[&str]) {
     assert_eq!(client.heard().await, "Listener +outbound");
     client.want(ROUTE, &["outbound"]).await;
     assert_eq!(client.heard().await, "RouteConfiguration +outbound");
+    client.want(VIRTUAL_HOST, &["*"]).await;
+    assert_eq!(client.heard().await, "VirtualHost +outbound/default/chat");
     client.want(SNAPSHOT_MARK, &["snapshot"]).await;
     assert_eq!(client.heard().await, "SnapshotMark +snapshot");
 }
@@ -241,7 +245,7 @@ async fn a_version_moves_without_a_gap_for_a_delta_client() {
     assert_eq!(client.heard().await, "Cluster +default/chat/v2");
     client.want(ENDPOINT, &["default/chat/v2"]).await;
     assert_eq!(client.heard().await, "ClusterLoadAssignment +default/chat/v2");
-    assert_eq!(client.heard().await, "RouteConfiguration +outbound");
+    assert_eq!(client.heard().await, "VirtualHost +outbound/default/chat");
     assert_eq!(client.heard().await, "Cluster -default/chat/v1");
     assert_eq!(client.heard().await, "ClusterLoadAssignment -default/chat/v1");
     assert_eq!(client.heard().await, "SnapshotMark +snapshot");

@@ -23,11 +23,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Whether nodes of a kind get the routes of all services in one `RouteConfiguration`. Our sidecars
 /// get those of each service as a resource of its own, so that a change of one costs one.
 pub(super) fn are_inline(kind: NodeKind) -> bool {
-    match kind {
-        // Sidecars are to leave this list as soon as they ask for virtual hosts.
-        NodeKind::Sidecar | NodeKind::Envoy { .. } => true,
-        NodeKind::Grpc => false,
-    }
+    matches!(kind, NodeKind::Envoy { .. })
 }
 
 /// The routes of all services in one resource. Its virtual hosts are encoded already: a message's

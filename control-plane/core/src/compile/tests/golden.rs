@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK};
+use segue_shared::xds_names::type_urls::{
+    CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK, VIRTUAL_HOST,
+};
 
 use super::mesh::{at, chat, edit, matched, mesh, prefix, routed, rule, service};
 use super::readable::of_type;
@@ -31,7 +33,7 @@ fn services_without_routes() {
     let mut config = chat();
     config.services.extend(mesh([shop, tcp]).services);
     let snapshot = compiled(&config);
-    insta::assert_snapshot!(of_type(&snapshot, ROUTE));
+    insta::assert_snapshot!(of_type(&snapshot, ROUTE) + &of_type(&snapshot, VIRTUAL_HOST));
     insta::assert_snapshot!("services_without_routes_clusters", of_type(&snapshot, CLUSTER));
     insta::assert_snapshot!("services_without_routes_mark", of_type(&snapshot, SNAPSHOT_MARK));
 }
@@ -56,7 +58,7 @@ fn a_weighted_split_by_header() {
     let by = SplitBy::Header("X-User-Id".to_owned());
     let config = routed(chat(), "chat", by, rules);
     insta::assert_snapshot!(of_type(&super::compiled(ENVOY, &config), ROUTE));
-    let for_sidecars = of_type(&compiled(&config), ROUTE);
+    let for_sidecars = of_type(&compiled(&config), VIRTUAL_HOST);
     insta::assert_snapshot!("a_weighted_split_by_header_for_sidecars", for_sidecars);
 }
 
@@ -106,7 +108,7 @@ fn everything_that_a_rule_can_say() {
     let config = routed(chat(), "chat", SplitBy::Random, vec![wide, moved, nowhere]);
     let for_envoy = of_type(&super::compiled(ENVOY, &config), ROUTE);
     insta::assert_snapshot!(for_envoy);
-    let for_sidecars = of_type(&compiled(&config), ROUTE);
+    let for_sidecars = of_type(&compiled(&config), VIRTUAL_HOST);
     assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");
     assert!(!for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
 }
@@ -129,8 +131,9 @@ fn sessions_that_an_envoy_keeps() {
         config.sessions.insert(name.parse().unwrap(), Arc::new(sessions));
     }
     insta::assert_snapshot!(of_type(&super::compiled(ENVOY, &config), ROUTE));
-    let others = [NodeKind::Sidecar, NodeKind::Grpc];
-    for text in others.map(|kind| of_type(&super::compiled(kind, &config), ROUTE)) {
+    let others = [(NodeKind::Sidecar, VIRTUAL_HOST), (NodeKind::Grpc, ROUTE)];
+    for (kind, type_url) in others {
+        let text = of_type(&super::compiled(kind, &config), type_url);
         assert!(!text.contains("SessionState"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use segue_shared::xds_names::type_urls::{ENDPOINT, ROUTE, SNAPSHOT_MARK, VIRTUAL
 
 use super::mesh::{at, edit, mesh, prefix, rule, service};
 use super::{ENVOY, compiler};
-use crate::compile::{Compiler, NodeKind, ResolvedEndpoints, route};
+use crate::compile::{Compiler, NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{
     Backend, MeshConfig, Mirror, Pin, Protocol, Route, SessionKey, Sessions, SplitBy, TrafficPolicy,
 };
@@ -275,12 +275,23 @@ fn one_weight_among_a_thousand_services_replaces_one_route() {
         let (before, after) = step(&mut compiler, &config);
         let route = match kind {
             NodeKind::Grpc => (ROUTE, "grpc/default/service-500"),
-            kind if route::are_inline(kind) => (ROUTE, "outbound"),
-            _ => (VIRTUAL_HOST, "outbound/default/service-500"),
+            NodeKind::Envoy { .. } => (ROUTE, "outbound"),
+            NodeKind::Sidecar => (VIRTUAL_HOST, "outbound/default/service-500"),
         };
         let mark = (SNAPSHOT_MARK, "snapshot");
         assert_eq!(replaced(&before, &after), expected(&[route, mark]), "{kind:?}");
     }
+}
+
+/// What each of thousands of streams is sent for one change of a route.
+#[test]
+fn the_routes_of_three_versions_are_small() {
+    let mut config = thousand();
+    weigh(&mut config, 50);
+    let snapshot = compiler(NodeKind::Sidecar, &config, &ResolvedEndpoints::default()).whole();
+    let hosts = snapshot.of_type(VIRTUAL_HOST).unwrap();
+    let bytes = hosts["outbound/default/service-500"].wrapped().len();
+    assert!(bytes <= 700, "{bytes}");
 }
 
 #[test]
