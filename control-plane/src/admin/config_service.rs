@@ -160,9 +160,6 @@ impl ConfigService for Configuration {
             call.clone(),
         )?;
         let to = Some(Revision(request.to_revision)).filter(|to| to.0 > 0);
-        if to.is_none() && *self.ledger.store().watch().borrow() == Revision::NONE {
-            return Err(Status::failed_precondition("there is nothing to undo"));
-        }
         let outcome = self.change(Edit::Restore(to), terms, &metadata).await?;
         let (revision, changes) = told(outcome, &call);
         // What an undo leaves alone is not its story.
