@@ -109,6 +109,7 @@ fn numbered(revision: Revision) -> Commit {
         deletes: Vec::new(),
         author: String::new(),
         message: String::new(),
+        restores: None,
         at: SystemTime::now(),
     }
 }

@@ -41,6 +41,7 @@ pub fn status(error: ChangeError, metadata: &MetadataMap) -> Status {
         ChangeError::Faults(faults) => fault_status(&faults, metadata),
         ChangeError::NotFound(_) => Status::not_found(error.to_string()),
         ChangeError::Foreign(foreign) => foreign.into(),
+        ChangeError::NothingToUndo => Status::failed_precondition(error.to_string()),
         ChangeError::Empty => Status::invalid_argument(error.to_string()),
         ChangeError::Interrupted(_) => Status::internal(error.to_string()),
         ChangeError::Store(error) => store_status(&error),
@@ -159,6 +160,7 @@ pub fn revision(record: RevisionRecord) -> api::RevisionInfo {
         committed_at: Some(time(record.at)),
         author: record.author,
         message: record.message,
+        restored_revision: record.restores.map(|revision| revision.0),
         changes,
     }
 }

@@ -1,7 +1,7 @@
 //! A change to the configuration: read, check of what it touches, commit. One at a time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use segue_control_plane_core::config::{
     self, Admitted, Base, Fault, Faults, ResourceKey, SourceText,
@@ -21,8 +21,6 @@ use crate::store::{Commit, Store, StoreError, StoredConfiguration};
 /// Times that a change whose base moved away is checked anew, where the caller named no base.
 /// Several control planes on one store take turns this way.
 const ATTEMPTS: usize = 8;
-/// Time until this process hears of a commit that another one made.
-const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// The one way to change the store.
 pub struct Ledger {
@@ -47,7 +45,7 @@ pub enum Edit {
         /// Whether a key that does not exist is no failure.
         ignore_missing: bool,
     },
-    /// All is as it was at a revision. `None`: the one before the newest.
+    /// All is as it was at a revision. `None`: one step further back than the newest revision.
     Restore(Option<Revision>),
 }
 
@@ -86,6 +84,8 @@ pub enum ChangeError {
     Foreign(#[from] Foreign),
     #[error("not found: {}", list(.0))]
     NotFound(Vec<ResourceKey>),
+    #[error("there is nothing to undo")]
+    NothingToUndo,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the check broke off: {0}")]
@@ -120,14 +120,10 @@ impl Ledger {
         let result = loop {
             match self.attempt(&edit, &terms).await {
                 // Another control plane was first, or a commit whose caller went away.
-                Err(ChangeError::Store(StoreError::Conflict { found, .. }))
+                Err(ChangeError::Store(StoreError::Conflict { .. }))
                     if terms.expected.is_none() && attempt < ATTEMPTS =>
                 {
                     attempt += 1;
-                    let mut newest = self.store().watch();
-                    let heard = newest.wait_for(|newest| *newest >= found);
-                    // Word that does not come is a matter for the next attempt.
-                    let _late = tokio::time::timeout(CATCH_UP, heard).await;
                 }
                 result => break result,
             }
@@ -141,17 +137,21 @@ impl Ledger {
         let turn = Arc::clone(turn).lock_owned().await;
         // Another control plane may have acknowledged what this one has not heard of.
         self.store().latest().await?;
+        // What another control plane committed counts: "unchanged" must be true of it.
+        self.store().latest().await?;
         let current = self.declared.catch_up().await?;
         let base = current.stored.revision;
         if let Some(expected) = terms.expected.filter(|expected| *expected != base) {
             return Err(StoreError::Conflict { expected, found: base }.into());
         }
-        let then = match **edit {
-            Edit::Restore(to) => {
-                let to = to.unwrap_or(Revision(base.0.saturating_sub(1)));
-                Some(self.store().at(to).await?)
-            }
-            _ => None,
+        let restores = match **edit {
+            Edit::Restore(Some(to)) => Some(to),
+            Edit::Restore(None) => Some(self.one_step_back(base).await?),
+            Edit::Put { .. } | Edit::Remove { .. } => None,
+        };
+        let then = match restores {
+            Some(to) => Some(self.store().at(to).await?),
+            None => None,
         };
         let (edit, most) = (Arc::clone(edit), self.most_resources);
         // A check goes on where its caller goes away, and so does its turn: whoever comes and goes
@@ -164,19 +164,41 @@ impl Ledger {
         if idle || terms.dry_run {
             return Ok(Outcome { revision: base, changes, warnings });
         }
+        let message = match restores {
+            Some(to) if terms.message.is_empty() => format!("undo to revision {to}"),
+            _ => terms.message.clone(),
+        };
         let commit = Commit {
             expected: Some(base),
             upserts: batch,
             deletes,
             author: terms.author.clone(),
-            message: terms.message.clone(),
+            message: message.clone(),
+            restores,
             at: SystemTime::now(),
         };
         self.declared.expect(next);
         let revision = self.store().commit(commit).await?;
         self.metrics.committed();
-        tracing::info!(%revision, author = terms.author, reason = terms.message, "committed");
+        tracing::info!(%revision, author = terms.author, reason = message, "committed");
         Ok(Outcome { revision, changes, warnings })
+    }
+}
+
+impl Ledger {
+    /// The revision before the newest one. An undo stands for the revision that it went back to,
+    /// so that one after the other leads further back and never forth again.
+    async fn one_step_back(&self, newest: Revision) -> Result<Revision, ChangeError> {
+        let mut there = newest;
+        loop {
+            let history = self.store().history(Some(there.next()), 1).await?;
+            let record = history.revisions.into_iter().find(|record| record.revision == there);
+            match record.and_then(|record| record.restores) {
+                Some(to) if to < there => there = to,
+                _ => break,
+            }
+        }
+        there.0.checked_sub(1).map(Revision).ok_or(ChangeError::NothingToUndo)
     }
 }
 

@@ -1,11 +1,11 @@
 //! `segue.admin.v1.ConfigService`.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
-use prost::Message as _;
-use segue_control_plane_core::config::{ResourceKey, SourceText};
+use segue_control_plane_core::config::{self, Kind, ResourceKey, SourceText};
 use segue_proto::admin::v1 as api;
 use segue_proto::admin::v1::config_service_server::ConfigService;
 use segue_shared::ids::Revision;
@@ -15,17 +15,16 @@ use tonic::{Request, Response, Status};
 use super::change::{Edit, Ledger, Outcome, Terms};
 use super::conditions::Outlook;
 use super::in_flight::InFlight;
-use super::watch::{Filter, watch};
+use super::listing::{Filter, fill};
+use super::watch::watch;
 use super::{answer, change};
 use crate::access::Call;
 use crate::fleet::Fleet;
-use crate::store::{StoredConfiguration, StoredResource};
+use crate::store::StoredConfiguration;
 
 /// Resources and revisions a page.
 const MOST_PAGE: u32 = 500;
 const REVISIONS_PAGE: u32 = 20;
-/// A page ends early here: common clients take messages of 4 MiB.
-const PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Longest author and message of a commit, in bytes.
 const MOST_AUTHOR_BYTES: usize = 256;
 const MOST_MESSAGE_BYTES: usize = 4096;
@@ -70,32 +69,23 @@ impl ConfigService for Configuration {
         let request = request.into_inner();
         let filter = Filter::new(&request.kind, request.namespace, request.name, caller)?;
         let page = Page::read(&request.page_token, request.revision)?;
-        let store = self.ledger.store();
-        let StoredConfiguration { revision, resources } = match page.revision {
-            0 => store.load().await,
-            pinned => store.at(Revision(pinned)).await,
-        }
-        .map_err(|error| answer::store_status(&error))?;
+        let configuration = self.read(page.revision).await?;
+        let revision = configuration.revision;
         let most = page_size(request.page_size, MOST_PAGE);
-        let is_newest = *store.watch().borrow() == revision;
-        let outlook = is_newest.then(|| Outlook::new(self.fleet.standings()));
-        let mut matching =
-            resources.values().filter(|stored| filter.matches(&stored.key)).skip(page.offset);
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        while entries.len() < most && bytes < PAGE_BYTES {
-            let Some(stored) = matching.next() else { break };
-            let entry = answer::entry(StoredResource::clone(stored), outlook.as_ref());
-            bytes += entry.encoded_len();
-            entries.push(entry);
-        }
-        let next_page_token = if matching.next().is_some() {
-            format!("{revision}/{}", page.offset + entries.len())
-        } else {
-            String::new()
+        let is_newest = *self.ledger.store().watch().borrow() == revision;
+        let fleet = is_newest.then(|| self.fleet.clone());
+        let print = move || {
+            let outlook = fleet.map(|fleet| Outlook::new(fleet.standings()));
+            let selected = filter.select(&configuration, page.after.as_ref()).take(most + 1);
+            let mut rest: VecDeque<_> = selected.map(Arc::clone).collect();
+            (fill(&mut rest, most, outlook.as_ref()), !rest.is_empty())
         };
-        let revision = revision.0;
-        Ok(Response::new(api::ListResponse { resources: entries, revision, next_page_token }))
+        let printed = tokio::task::spawn_blocking(print).await;
+        let (resources, more) = printed.map_err(|error| Status::internal(error.to_string()))?;
+        let last = resources.last().and_then(|entry| entry.resource.as_ref()).filter(|_| more);
+        let next_page_token =
+            last.map(|last| Page::token(revision, &config::key(last))).unwrap_or_default();
+        Ok(Response::new(api::ListResponse { resources, revision: revision.0, next_page_token }))
     }
 
     async fn delete(
@@ -170,9 +160,6 @@ impl ConfigService for Configuration {
             call.clone(),
         )?;
         let to = Some(Revision(request.to_revision)).filter(|to| to.0 > 0);
-        if to.is_none() && *self.ledger.store().watch().borrow() == Revision::NONE {
-            return Err(Status::failed_precondition("there is nothing to undo"));
-        }
         let outcome = self.change(Edit::Restore(to), terms, &metadata).await?;
         let (revision, changes) = told(outcome, &call);
         // What an undo leaves alone is not its story.
@@ -206,6 +193,17 @@ impl Configuration {
     ) -> Result<change::Outcome, Status> {
         let result = self.ledger.change(edit, terms).await;
         result.map_err(|error| answer::status(error, metadata))
+    }
+
+    /// The configuration at a revision; the newest where none is named.
+    async fn read(&self, revision: Option<Revision>) -> Result<StoredConfiguration, Status> {
+        let store = self.ledger.store();
+        let fail = |error| answer::store_status(&error);
+        let newest = store.load().await.map_err(fail)?;
+        match revision {
+            Some(revision) if revision != newest.revision => store.at(revision).await.map_err(fail),
+            _ => Ok(newest),
+        }
     }
 }
 
@@ -242,21 +240,29 @@ fn page_size(asked: u32, default: u32) -> usize {
 
 /// Where a page begins. All pages of one listing are of one revision.
 struct Page {
-    /// 0: the newest.
-    revision: u64,
-    offset: usize,
+    /// `None`: the newest.
+    revision: Option<Revision>,
+    /// The last resource of the page before.
+    after: Option<ResourceKey>,
 }
 
 impl Page {
     fn read(token: &str, revision: u64) -> Result<Self, Status> {
         if token.is_empty() {
-            return Ok(Self { revision, offset: 0 });
+            let revision = Some(Revision(revision)).filter(|revision| revision.0 > 0);
+            return Ok(Self { revision, after: None });
         }
-        token
-            .split_once('/')
-            .and_then(|(revision, offset)| {
-                Some(Self { revision: revision.parse().ok()?, offset: offset.parse().ok()? })
-            })
-            .ok_or_else(|| Status::invalid_argument("the page token is not one of ours"))
+        let words: Vec<&str> = token.split('/').collect();
+        let page = || {
+            let [revision, kind, namespace, name] = words.as_slice() else { return None };
+            let revision = Some(Revision(revision.parse().ok()?));
+            let after = Some(ResourceKey::new(Kind::parse(kind)?, *namespace, *name));
+            Some(Self { revision, after })
+        };
+        page().ok_or_else(|| Status::invalid_argument("the page token is not one of ours"))
+    }
+
+    fn token(revision: Revision, last: &ResourceKey) -> String {
+        format!("{revision}/{}/{}/{}", last.kind, last.namespace, last.name)
     }
 }

@@ -5,6 +5,7 @@ mod change;
 mod conditions;
 mod config_service;
 mod in_flight;
+mod listing;
 mod server;
 mod status_service;
 mod wait;

@@ -1,51 +1,29 @@
 //! A stream of what is and then of what changes.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::Stream;
-use segue_control_plane_core::config::{Kind, ResourceKey};
+use segue_control_plane_core::config::ResourceKey;
 use segue_proto::admin::v1 as api;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
+use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use super::answer;
 use super::conditions::Outlook;
 use super::in_flight::Place;
-use crate::access::Caller;
+use super::listing::{Filter, fill};
+use crate::declared::difference;
 use crate::fleet::Fleet;
-use crate::store::{Store, StoredResource};
+use crate::store::{Store, StoredConfiguration, StoredResource};
 
-/// Which resources a caller asks for.
-pub struct Filter {
-    kind: Option<Kind>,
-    namespace: String,
-    name: String,
-    caller: Arc<Caller>,
-}
+/// Names of deleted resources in one message: with the longest names, half of 4 MiB.
+const MOST_DELETED: usize = 10_000;
 
-impl Filter {
-    /// Empty words match anything that the caller may see.
-    pub fn new(
-        kind: &str,
-        namespace: String,
-        name: String,
-        caller: Arc<Caller>,
-    ) -> Result<Self, Status> {
-        Ok(Self { kind: answer::read_kind(kind)?, namespace, name, caller })
-    }
-
-    pub fn matches(&self, key: &ResourceKey) -> bool {
-        self.kind.is_none_or(|kind| kind == key.kind)
-            && (self.namespace.is_empty() || self.namespace == key.namespace)
-            && (self.name.is_empty() || self.name == key.name)
-            && self.caller.sees(&key.namespace)
-    }
-}
-
-/// What exists, then what each commit changed. Commits that come faster than the caller reads are
-/// told as one.
+/// What exists, then what each commit changed, at the cost of the change. Commits that come faster
+/// than the caller reads are told as one.
 pub fn watch(
     store: Arc<dyn Store>,
     fleet: Fleet,
@@ -56,20 +34,23 @@ pub fn watch(
     async_stream::try_stream! {
         let _place = place;
         let mut newest = store.watch();
-        let mut known: Option<BTreeMap<ResourceKey, Revision>> = None;
+        let mut known: Option<StoredConfiguration> = None;
         loop {
             newest.mark_unchanged();
-            let configuration =
-                store.load().await.map_err(|error| answer::store_status(&error))?;
-            let revision = configuration.revision;
-            let resources =
-                configuration.listed().into_iter().filter(|stored| filter.matches(&stored.key)).collect();
-            let first = known.is_none();
-            let outlook = Outlook::new(fleet.standings());
-            let response = step(known.get_or_insert_default(), revision, resources, &outlook);
-            if first || !response.upserted.is_empty() || !response.deleted.is_empty() {
+            let now = store.load().await.map_err(|error| answer::store_status(&error))?;
+            let mut news = News::since(known.as_ref(), &now, &filter);
+            // What exists is told even where nothing does.
+            let mut go_on = known.is_none() || !news.is_told();
+            while go_on {
+                let fleet = fleet.clone();
+                let tell = move || (news.tell(&Outlook::new(fleet.standings())), news);
+                let told = spawn_blocking(tell).await;
+                let (response, rest) = told.map_err(|error| Status::internal(error.to_string()))?;
+                news = rest;
+                go_on = response.more;
                 yield response;
             }
+            known = Some(now);
             let go_on = tokio::select! {
                 changed = newest.changed() => changed.is_ok(),
                 () = drain.cancelled() => false,
@@ -81,21 +62,51 @@ pub fn watch(
     }
 }
 
-/// What is new since `known`, which is brought up to date.
-fn step(
-    known: &mut BTreeMap<ResourceKey, Revision>,
+/// What is still to be told of one revision.
+struct News {
     revision: Revision,
-    resources: Vec<StoredResource>,
-    outlook: &Outlook,
-) -> api::WatchResponse {
-    let now: BTreeMap<ResourceKey, Revision> =
-        resources.iter().map(|stored| (stored.key.clone(), stored.revision)).collect();
-    let deleted = known.keys().filter(|key| !now.contains_key(*key)).map(answer::key).collect();
-    let upserted = resources
-        .into_iter()
-        .filter(|stored| known.get(&stored.key) != Some(&stored.revision))
-        .map(|stored| answer::entry(stored, Some(outlook)))
-        .collect();
-    *known = now;
-    api::WatchResponse { revision: revision.0, upserted, deleted }
+    deleted: VecDeque<ResourceKey>,
+    upserted: VecDeque<Arc<StoredResource>>,
+}
+
+impl News {
+    /// What matches in `now` and is new since `before`; all of it where there is no before.
+    fn since(
+        before: Option<&StoredConfiguration>,
+        now: &StoredConfiguration,
+        filter: &Filter,
+    ) -> Self {
+        let (upserted, deleted) = match before {
+            None => (filter.select(now, None).map(Arc::clone).collect(), VecDeque::new()),
+            Some(before) => {
+                let (upserts, deletes) = difference(before, now);
+                (
+                    upserts.into_iter().filter(|stored| filter.matches(&stored.key)).collect(),
+                    deletes.into_iter().filter(|key| filter.matches(key)).collect(),
+                )
+            }
+        };
+        Self { revision: now.revision, deleted, upserted }
+    }
+
+    fn is_told(&self) -> bool {
+        self.deleted.is_empty() && self.upserted.is_empty()
+    }
+
+    /// The next message. Takes as long as its resources take to print.
+    fn tell(&mut self, outlook: &Outlook) -> api::WatchResponse {
+        let deleted: Vec<_> = self
+            .deleted
+            .drain(..self.deleted.len().min(MOST_DELETED))
+            .map(|key| answer::key(&key))
+            .collect();
+        // A message of names may be half full already.
+        let upserted = if deleted.is_empty() {
+            fill(&mut self.upserted, usize::MAX, Some(outlook))
+        } else {
+            Vec::new()
+        };
+        let more = !self.is_told();
+        api::WatchResponse { revision: self.revision.0, upserted, deleted, more }
+    }
 }

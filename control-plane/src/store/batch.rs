@@ -98,6 +98,7 @@ pub fn record(commit: &Commit, revision: Revision, steps: &[Step]) -> RevisionRe
         at: commit.at,
         author: commit.author.clone(),
         message: commit.message.clone(),
+        restores: commit.restores,
         changes,
     }
 }
@@ -129,6 +130,7 @@ pub fn replay(
             deletes: commit.deletes,
             author: commit.author,
             message: commit.message,
+            restores: commit.restores,
             at: commit.at,
         };
         let steps = plan(&base, &commit)?;
@@ -160,6 +162,7 @@ pub fn again<'a>(
         at: record.at,
         author: record.author.clone(),
         message: record.message.clone(),
+        restores: record.restores,
         upserts,
         deletes,
     }

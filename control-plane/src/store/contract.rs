@@ -77,6 +77,8 @@ pub struct StoredCommit {
     pub at: SystemTime,
     pub author: String,
     pub message: String,
+    /// As in [`Commit`].
+    pub restores: Option<Revision>,
     /// Resources created or replaced, in the order of keys.
     pub upserts: Vec<Resource>,
     /// Resources removed, in the order of keys.
@@ -110,6 +112,8 @@ pub struct Commit {
     pub deletes: Vec<ResourceKey>,
     pub author: String,
     pub message: String,
+    /// The revision whose configuration this brings back, where the commit is an undo.
+    pub restores: Option<Revision>,
     /// The store has no clock of its own.
     pub at: SystemTime,
 }
@@ -141,6 +145,8 @@ pub struct RevisionRecord {
     pub at: SystemTime,
     pub author: String,
     pub message: String,
+    /// As in [`Commit`].
+    pub restores: Option<Revision>,
     /// In the order of keys.
     pub changes: Vec<RecordedChange>,
 }

@@ -34,6 +34,9 @@ struct RevisionValue {
     message: String,
     #[prost(message, repeated, tag = "4")]
     changes: Vec<ChangeValue>,
+    /// Of an undo: the revision whose configuration it brought back, which may be 0.
+    #[prost(uint64, optional, tag = "5")]
+    restores: Option<u64>,
 }
 
 /// A change and what it takes to undo it.
@@ -81,6 +84,7 @@ pub fn encode_revision(record: &RevisionRecord, steps: &[Step]) -> Vec<u8> {
         author: record.author.clone(),
         message: record.message.clone(),
         changes,
+        restores: record.restores.map(|revision| revision.0),
     };
     value.encode_to_vec()
 }
@@ -104,7 +108,9 @@ pub fn decode_revision(
         befores.push((key, change.before.map(stored).transpose()?.map(Arc::new)));
     }
     let (author, message) = (value.author, value.message);
-    let record = RevisionRecord { revision, at: time(value.at)?, author, message, changes };
+    let restores = value.restores.map(Revision);
+    let at = time(value.at)?;
+    let record = RevisionRecord { revision, at, author, message, restores, changes };
     Ok((record, befores))
 }
 

@@ -2,9 +2,9 @@
 
 use segue_proto::admin::v1::{ApplyRequest, DeleteRequest, ListRevisionsRequest, UndoRequest};
 use segue_proto::config::v1::ResourceKey;
-use tonic::Code;
+use tonic::{Code, Status};
 
-use crate::support::{chat, empty, faults, file, on, route, service, told};
+use crate::support::{Plane, chat, empty, faults, file, on, route, service, told};
 
 fn delete(kind: &str, name: &str) -> DeleteRequest {
     let key =
@@ -148,9 +148,44 @@ async fn an_undo_is_a_new_revision_with_an_old_content() {
     let first = plane.config.undo(first).await.unwrap().into_inner();
     assert_eq!((first.revision, told(&first.changes)), (5, vec!["Route chat configured".into()]));
     assert!(first.changes[0].after.contains("weight: 5\n"), "{}", first.changes[0].after);
-    // The base of a second default undo is the undo itself: it is redone.
-    let redo = plane.config.undo(UndoRequest::default()).await.unwrap().into_inner();
-    assert!(redo.changes[0].after.contains("weight: 50\n"), "{}", redo.changes[0].after);
+}
+
+#[tokio::test]
+async fn each_undo_goes_one_change_further_back() {
+    let (mut plane, _directory) = empty().await;
+    for name in ["a", "b", "c"] {
+        plane.apply(&service(name)).await.unwrap();
+    }
+    let undo = async |plane: &mut Plane| {
+        let undone = plane.config.undo(UndoRequest::default()).await?.into_inner();
+        Ok::<_, Status>(told(&undone.changes))
+    };
+    assert_eq!(undo(&mut plane).await.unwrap(), ["Service c deleted"]);
+    assert_eq!(undo(&mut plane).await.unwrap(), ["Service b deleted"]);
+    // A change made since is the first to go.
+    plane.apply(&service("d")).await.unwrap();
+    assert_eq!(undo(&mut plane).await.unwrap(), ["Service d deleted"]);
+    assert_eq!(undo(&mut plane).await.unwrap(), ["Service a deleted"]);
+    let end = undo(&mut plane).await.unwrap_err();
+    assert_eq!((end.code(), end.message()), (Code::FailedPrecondition, "there is nothing to undo"));
+    // The way forward again has a name.
+    let forward = UndoRequest { to_revision: 3, ..UndoRequest::default() };
+    let forward = plane.config.undo(forward).await.unwrap().into_inner();
+    assert_eq!(forward.changes.len(), 3);
+    assert_eq!(undo(&mut plane).await.unwrap(), ["Service c deleted"]);
+
+    let history = plane.config.list_revisions(ListRevisionsRequest::default()).await.unwrap();
+    let history: Vec<(u64, Option<u64>, String)> = history
+        .into_inner()
+        .revisions
+        .into_iter()
+        .map(|it| (it.revision, it.restored_revision, it.message))
+        .take(3)
+        .collect();
+    let expected = [(10, Some(2)), (9, Some(3)), (8, Some(0))].map(|(revision, restored)| {
+        (revision, restored, format!("undo to revision {}", restored.unwrap_or_default()))
+    });
+    assert_eq!(history, expected);
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ async fn a_store_that_todays_rules_refuse_is_told_and_can_be_mended() {
         deletes: vec![],
         author: String::new(),
         message: String::new(),
+        restores: None,
         at: std::time::SystemTime::now(),
     };
     store.commit(commit).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use segue_proto::admin::v1::wait_activated_response::Outcome;
 use segue_proto::admin::v1::{
     DeleteRequest, ListSidecarsRequest, WaitActivatedRequest, WaitActivatedResponse, WatchRequest,
@@ -112,6 +113,28 @@ async fn a_watch_tells_what_is_and_then_what_changes() {
     plane.config.delete(request).await.unwrap();
     let third = next(&mut watch).await;
     assert_eq!((third.upserted.len(), third.deleted), (0, vec![key]));
+}
+
+#[tokio::test]
+async fn what_exists_comes_in_messages_that_every_client_takes() {
+    let (mut plane, _directory) = empty().await;
+    let long = "x".repeat(700 * 1024);
+    for name in ["a", "b", "c"] {
+        let annotated = format!("metadata: {{name: {name}, annotations: {{note: {long}}}}}");
+        let service = service(name).replace(&format!("metadata: {{name: {name}}}"), &annotated);
+        plane.apply(&service).await.unwrap();
+    }
+    let mut watch = plane.config.watch(WatchRequest::default()).await.unwrap().into_inner();
+    let mut messages = Vec::new();
+    loop {
+        let message: WatchResponse = next(&mut watch).await;
+        assert!(message.encoded_len() < 2 * 1024 * 1024, "{}", message.encoded_len());
+        messages.push((message.revision, message.upserted.len(), message.more));
+        if !message.more {
+            break;
+        }
+    }
+    assert_eq!(messages, [(3, 1, true), (3, 1, true), (3, 1, false)]);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use crate::session::{Session, author};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The revision whose configuration shall hold again [default: the one before the newest]
+    /// The revision whose configuration shall hold again [default: one
+    /// change further back with each undo]
     #[arg(long = "to", value_name = "REVISION", default_value = "0", hide_default_value = true)]
     pub to_revision: u64,
     #[command(flatten)]
@@ -16,16 +17,11 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> {
-    let message = match (args.terms.message.as_str(), args.to_revision) {
-        ("", 0) => "undo".to_owned(),
-        ("", to) => format!("undo to revision {to}"),
-        (message, _) => message.to_owned(),
-    };
     let request = UndoRequest {
         to_revision: args.to_revision,
         expected_revision: args.terms.expected_revision,
         dry_run: args.terms.dry_run,
-        message,
+        message: args.terms.message.clone(),
         author: author(),
     };
     let response = session.config().await?.undo(request).await?.into_inner();

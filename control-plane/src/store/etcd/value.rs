@@ -86,6 +86,9 @@ struct CommitValue {
     message: String,
     #[prost(message, repeated, tag = "5")]
     changes: Vec<ChangeValue>,
+    /// Of an undo: the revision whose configuration it brought back, which may be 0.
+    #[prost(uint64, optional, tag = "6")]
+    restores: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -124,6 +127,7 @@ pub fn encode_commits(replayed: &[Replayed]) -> Vec<u8> {
             at: Some(commit.record.at.into()),
             author: commit.record.author.clone(),
             message: commit.record.message.clone(),
+            restores: commit.record.restores.map(|revision| revision.0),
             changes: commit
                 .steps
                 .iter()
@@ -171,15 +175,17 @@ fn past(value: CommitValue) -> Result<Past, StoreError> {
         }
     }
     let (author, message) = (value.author, value.message);
+    let restores = value.restores.map(Revision);
     Ok(Past {
         record: RevisionRecord {
             revision,
             at,
             author: author.clone(),
             message: message.clone(),
+            restores,
             changes,
         },
-        commit: StoredCommit { revision, at, author, message, upserts, deletes },
+        commit: StoredCommit { revision, at, author, message, restores, upserts, deletes },
     })
 }
 

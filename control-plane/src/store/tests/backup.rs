@@ -7,7 +7,11 @@ async fn fill(store: &Arc<dyn Store>) {
     store.commit(put(1, &[("a", "v1"), ("b", "v1")])).await.unwrap();
     store.commit(put(2, &[("a", "v2")])).await.unwrap();
     store.commit(remove(3, &["b"])).await.unwrap();
-    let mixed = Commit { deletes: vec![key("a")], ..put(4, &[("b", "v9"), ("c", "v1")]) };
+    let mixed = Commit {
+        deletes: vec![key("a")],
+        restores: Some(Revision(1)),
+        ..put(4, &[("b", "v9"), ("c", "v1")])
+    };
     store.commit(mixed).await.unwrap();
 }
 
@@ -107,6 +111,7 @@ async fn what_does_not_fit_changes_nothing() {
                 at: commit.at,
                 author: commit.author,
                 message: commit.message,
+                restores: commit.restores,
                 upserts: commit.upserts,
                 deletes: commit.deletes,
             }

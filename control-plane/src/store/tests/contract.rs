@@ -126,7 +126,11 @@ async fn the_history_says_who_why_and_what() {
     let (stores, _ground) = stores(10).await;
     for (name, store) in stores {
         store.commit(put(1, &[("a", "v1"), ("b", "v1")])).await.unwrap();
-        let mixed = Commit { deletes: vec![key("b")], ..put(2, &[("a", "v2"), ("c", "v1")]) };
+        let mixed = Commit {
+            deletes: vec![key("b")],
+            restores: Some(Revision::NONE),
+            ..put(2, &[("a", "v2"), ("c", "v1")])
+        };
         store.commit(mixed).await.unwrap();
         let history = store.history(None, 10).await.unwrap();
         let newest = &history.revisions[0];
@@ -140,6 +144,8 @@ async fn the_history_says_who_why_and_what() {
         let below = store.history(Some(Revision(2)), 10).await.unwrap();
         assert_eq!(below.revisions.len(), 1, "{name}");
         assert_eq!(below.revisions[0].revision, Revision(1));
+        let restores = (newest.restores, below.revisions[0].restores);
+        assert_eq!(restores, (Some(Revision::NONE), None), "{name}");
         assert_eq!(store.history(None, 1).await.unwrap().revisions.len(), 1);
     }
 }

@@ -61,6 +61,7 @@ pub fn put(n: u64, resources: &[(&str, &str)]) -> Commit {
         deletes: Vec::new(),
         author: "alice".to_owned(),
         message: format!("commit {n}"),
+        restores: None,
         at: second(n),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -191,4 +192,70 @@ fn what_a_batch_leaves_alone_is_shared() {
         .collect();
     assert_eq!(differ, [ServiceName::new("default", "c")]);
     assert_eq!(base.mesh().routes, next.mesh().routes);
+}
+
+/// Prints what a large mesh costs. `cargo test -p segue-control-plane-core at_scale -- --ignored
+/// --nocapture`, optimised.
+#[test]
+#[ignore = "prints times, which are judged by people"]
+fn at_scale() {
+    const SERVICES: usize = 10_000;
+    let mut yaml = String::new();
+    for n in 0..SERVICES {
+        let next = (n + 1) % SERVICES;
+        let _ = write!(
+            yaml,
+            "kind: Service\nmetadata: {{name: s{n}}}\nspec:\n  dependsOn: [{{name: s{next}}}]\n  \
+             versions:\n    - {{name: v1, endpoints: ['10.0.0.1:80', '10.0.0.2:80']}}\n    - \
+             {{name: v2, endpoints: ['10.0.1.1:80']}}\n    - {{name: v3, endpoints: \
+             ['10.0.2.1:80']}}\n---\n{}---\n",
+            weighted(n, 5)
+        );
+    }
+    let begun = Instant::now();
+    let resources: Vec<Resource> = yaml_files(&yaml)
+        .iter()
+        .flat_map(|file| parse(std::slice::from_ref(file)).unwrap())
+        .map(|parsed| parsed.resource)
+        .collect();
+    println!("parse of {} resources: {:?}", resources.len(), begun.elapsed());
+    let begun = Instant::now();
+    let base = Declaration::read(Revision(1), resources).unwrap();
+    println!("read: {:?}", begun.elapsed());
+
+    let mut next = base.clone();
+    let mut times = Vec::new();
+    for n in 0..200 {
+        let file = [text("weight.yaml", &weighted(n * 37, 6))];
+        let begun = Instant::now();
+        next = next.admit(Revision(2), &file, &[], &[]).unwrap().next;
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    println!("admit of a weight: median {:?}, most {:?}", times[100], times[199]);
+    assert_eq!(next.differences(&base), 200);
+    let begun = Instant::now();
+    let file = [text("bad.yaml", &weighted(5, 6).replace("v2", "v9"))];
+    assert!(base.admit(Revision(2), &file, &[], &[]).is_err());
+    println!("refusal of a weight: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    let file = [text("bad.yaml", &weighted(5, 6).replace("name: s5", "name: nobody"))];
+    assert!(base.admit(Revision(2), &file, &[], &[]).is_err());
+    println!("refusal of an unknown service: {:?}", begun.elapsed());
+}
+
+/// A route of the service that gives v2 a weight of 100.
+fn weighted(n: usize, v2: u32) -> String {
+    format!(
+        "kind: Route\nmetadata: {{name: r{n}}}\nspec:\n  targetRef: {{name: s{n}}}\n  rules:\n    - \
+         backendRefs:\n        - {{name: s{n}, version: v1, weight: {}}}\n        - {{name: s{n}, \
+         version: v2, weight: {v2}}}\n",
+        100 - v2
+    )
+}
+
+/// The documents, some hundred a file.
+fn yaml_files(yaml: &str) -> Vec<SourceText> {
+    let documents: Vec<&str> = yaml.split("---\n").collect();
+    documents.chunks(500).map(|some| text("all.yaml", &some.join("---\n"))).collect()
 }
