@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use segue_control_plane_core::config::MeshConfig;
+use segue_control_plane_core::xds::Holding;
 use segue_shared::ids::Revision;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ use registry::Registry;
 
 pub use progress::{Counts, Group, Progress, Refused, Standings};
 pub use record::{
-    Acked, Delivery, Introduction, Load, Place, Rejection, SidecarStatus, VersionTraffic,
+    Acked, Delivery, Holder, Introduction, Load, Place, Rejection, SidecarStatus, VersionTraffic,
 };
 
 /// Longest node id that is registered, in bytes.
@@ -164,6 +165,11 @@ impl Fleet {
         self.registry().standings()
     }
 
+    /// What the clients of xDS streams hold, of nodes whose id is asked for, in the order of ids.
+    pub fn holders(&self, is_asked: impl Fn(&str) -> bool) -> Vec<Holder> {
+        self.registry().holders(is_asked)
+    }
+
     /// A number that grows when a node comes or goes, accepts, activates or refuses. Counts of
     /// requests do not move it.
     pub fn changed(&self) -> watch::Receiver<u64> {
@@ -204,6 +210,14 @@ impl Presence {
                 node.acked = acked;
             }
             news
+        });
+    }
+
+    /// Notes what the client of the xDS stream asked for and holds.
+    pub fn holds(&self, holding: Holding) {
+        self.note(|node| {
+            node.holding = Some(holding);
+            false
         });
     }
 
@@ -253,10 +267,7 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.note(|node| {
-            *node.stream(self.kind) = None;
-            node.leave(now)
-        });
+        self.note(|node| node.leave(self.kind, now));
     }
 }
 

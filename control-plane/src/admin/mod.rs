@@ -4,6 +4,7 @@ mod answer;
 mod change;
 mod conditions;
 mod config_service;
+mod csds;
 mod in_flight;
 mod listing;
 mod server;

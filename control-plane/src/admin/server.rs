@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
 use segue_proto::FILE_DESCRIPTOR_SET;
 use segue_proto::admin::v1::config_service_server::ConfigServiceServer;
 use segue_proto::admin::v1::status_service_server::StatusServiceServer;
@@ -14,6 +15,7 @@ use tower_layer::{Identity, Stack};
 
 use super::change::Ledger;
 use super::config_service::Configuration;
+use super::csds::ClientStatus;
 use super::in_flight::InFlight;
 use super::status_service::FleetStatus;
 use crate::access::AdminGate;
@@ -52,6 +54,7 @@ impl Admin {
             in_flight: in_flight.clone(),
             drain: self.drain.clone(),
         };
+        let clients = ClientStatus::new(self.fleet.clone(), in_flight.clone(), self.drain.clone());
         let status = FleetStatus {
             store: Arc::clone(self.ledger.store()),
             fleet: self.fleet,
@@ -65,6 +68,8 @@ impl Admin {
         let configuration =
             ConfigServiceServer::new(configuration).max_decoding_message_size(MAX_REQUEST_BYTES);
         let status = StatusServiceServer::new(status).max_decoding_message_size(MAX_REQUEST_BYTES);
+        let clients = ClientStatusDiscoveryServiceServer::new(clients)
+            .max_decoding_message_size(MAX_REQUEST_BYTES);
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<ConfigServiceServer<Configuration>>().await;
         reporter.set_serving::<StatusServiceServer<FleetStatus>>().await;
@@ -75,6 +80,7 @@ impl Admin {
             .layer(gate)
             .add_service(configuration)
             .add_service(status)
+            .add_service(clients)
             .add_service(health)
             .add_service(reflection))
     }

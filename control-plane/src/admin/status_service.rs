@@ -202,6 +202,7 @@ fn sidecar(status: SidecarStatus) -> api::Sidecar {
         address: status.address,
         connected: status.connected,
         since: Some(answer::time(status.since)),
+        received_revision: status.received_revision.0,
         accepted_revision: status.accepted_revision.0,
         activated_revision: status.activated_revision.0,
         traffic,

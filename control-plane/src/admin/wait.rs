@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn acked(revision: u64) -> Acked {
-        Acked { accepted: Revision(revision), rejections: Vec::new() }
+        Acked { accepted: Revision(revision), ..Acked::default() }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use segue_control_plane_core::xds::Holding;
 use segue_shared::ids::Revision;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub(super) struct Node {
     pub reports: bool,
     pub acked: Acked,
     pub delivery: Delivery,
+    /// What its xDS stream asked for and holds; `None` where it has none.
+    pub holding: Option<Holding>,
     /// In the order of service and version where loads are added up here.
     pub traffic: Vec<VersionTraffic>,
 }
@@ -63,6 +66,7 @@ impl Node {
             reports: false,
             acked: Acked::default(),
             delivery: Delivery::default(),
+            holding: None,
             traffic: Vec::new(),
         }
     }
@@ -75,6 +79,7 @@ impl Node {
             self.reports = false;
             self.acked = Acked::default();
             self.delivery = Delivery::default();
+            self.holding = None;
         }
         self.introduction.learn(who);
         if *self.service != *self.introduction.service {
@@ -83,8 +88,12 @@ impl Node {
         *self.stream(kind) = Some(generation);
     }
 
-    /// Whether the last stream was closed.
-    pub fn leave(&mut self, now: Instant) -> bool {
+    /// A stream is closed. Whether it was the last.
+    pub fn leave(&mut self, kind: StreamKind, now: Instant) -> bool {
+        *self.stream(kind) = None;
+        if kind == StreamKind::Xds {
+            self.holding = None;
+        }
         let gone = self.xds.is_none() && self.report.is_none() && self.load.is_none();
         if gone {
             self.gone = Some(now);
@@ -194,6 +203,7 @@ impl Node {
             address: who.address,
             connected: self.gone.is_none(),
             since: self.since,
+            received_revision: self.acked.received,
             accepted_revision: self.accepted(),
             activated_revision: self.activated(),
             rejections: self.rejections().to_vec(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use segue_control_plane_core::xds::Holding;
 use segue_shared::ids::Revision;
 
 /// One node as `segue.admin.v1.Sidecar` tells it.
@@ -21,6 +22,8 @@ pub struct SidecarStatus {
     pub connected: bool,
     /// Since when it is connected, or gone.
     pub since: SystemTime,
+    /// Newest revision that it has been or is being sent.
+    pub received_revision: Revision,
     /// Newest revision that it ACKed whole.
     pub accepted_revision: Revision,
     /// Newest revision that its requests run on; none for clients without a report stream.
@@ -101,6 +104,8 @@ pub struct Introduction {
 /// What the ACKs and NACKs of an xDS stream say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acked {
+    /// What the client has been or is being sent.
+    pub received: Revision,
     pub accepted: Revision,
     pub rejections: Vec<Rejection>,
 }
@@ -119,6 +124,15 @@ pub struct Place {
     pub service: String,
     pub version: String,
     pub node_id: String,
+}
+
+/// The client of an xDS stream.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub node_id: Arc<str>,
+    /// `namespace/name`; empty where unknown.
+    pub service: Arc<str>,
+    pub holding: Holding,
 }
 
 impl SidecarStatus {

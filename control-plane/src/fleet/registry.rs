@@ -11,7 +11,7 @@ use super::StreamKind;
 use super::index::Index;
 use super::node::Node;
 use super::published::Published;
-use super::record::{Introduction, Place, SidecarStatus};
+use super::record::{Holder, Introduction, Place, SidecarStatus};
 
 /// Most nodes that are kept at one time.
 pub(super) const MAX_NODES: usize = 20_000;
@@ -89,6 +89,15 @@ impl Registry {
         }
         nodes.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
         (nodes.into_iter().map(tell).collect(), more)
+    }
+
+    pub fn holders(&self, is_asked: impl Fn(&str) -> bool) -> Vec<Holder> {
+        let asked = self.nodes.iter().filter(|(id, _)| is_asked(id));
+        let holders = asked.filter_map(|(id, node)| {
+            let (node_id, service) = (Arc::clone(id), Arc::clone(node.service()));
+            Some(Holder { node_id, service, holding: node.holding.clone()? })
+        });
+        holders.collect()
     }
 
     /// Forgets nodes that are long gone.

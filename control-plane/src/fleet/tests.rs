@@ -16,7 +16,7 @@ fn publish(fleet: &Fleet, revision: u64) {
 }
 
 fn accepted(revision: u64) -> Acked {
-    Acked { accepted: Revision(revision), rejections: Vec::new() }
+    Acked { accepted: Revision(revision), ..Acked::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +248,8 @@ mod counts {
             Event::Ack { stream, accepted, refused } => {
                 if let Some(at) = at(stream).filter(|at| streams[*at].kind == StreamKind::Xds) {
                     let rejections = rejections(refused);
-                    streams[at].acked(Acked { accepted: Revision(accepted), rejections });
+                    let accepted = Revision(accepted);
+                    streams[at].acked(Acked { accepted, rejections, ..Acked::default() });
                 }
             }
             Event::Deliver { stream, accepted, activated, refused } => {

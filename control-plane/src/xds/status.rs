@@ -42,6 +42,7 @@ pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduc
 pub(super) fn acked<V: Variant>(session: &Session<V>) -> Acked {
     let refusals = session.refusals().take(MAX_REJECTIONS);
     Acked {
+        received: session.target_revision(),
         accepted: session.accepted(),
         rejections: refusals
             .map(|refusal| Rejection {

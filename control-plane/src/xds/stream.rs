@@ -210,6 +210,9 @@ where
 
     fn tell_fleet(&mut self) {
         let Some(presence) = &self.presence else { return };
+        if !self.session.is_waiting() {
+            presence.holds(self.session.holding());
+        }
         let now = acked(&self.session);
         if now != self.told {
             presence.acked(now.clone());

@@ -5,6 +5,7 @@
 mod access;
 mod changes;
 mod conditions;
+mod csds;
 mod loads;
 mod ports;
 mod reads;

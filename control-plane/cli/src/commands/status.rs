@@ -55,7 +55,15 @@ pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> 
     let mut header =
         vec!["NODE", "SERVICE", "VERSION", "STATE", "ACCEPTED", "ACTIVE", "REFUSES", "SINCE"];
     if wide {
-        header.extend(["RELEASE", "ADDRESS", "REQUESTS", "FAILURES", "IN FLIGHT", "DROPPED"]);
+        header.extend([
+            "RECEIVED",
+            "RELEASE",
+            "ADDRESS",
+            "REQUESTS",
+            "FAILURES",
+            "IN FLIGHT",
+            "DROPPED",
+        ]);
     }
     let now = Timestamp::now();
     let rows = status.sidecars.iter().map(|sidecar| row(sidecar, wide, now)).collect();
@@ -172,6 +180,7 @@ fn row(sidecar: &Sidecar, wide: bool, now: Timestamp) -> Vec<String> {
             sidecar.traffic.iter().map(count).sum::<u64>().to_string()
         };
         row.extend([
+            known(sidecar.received_revision),
             sidecar.release.clone(),
             sidecar.address.clone(),
             sum(|count| count.requests),
@@ -249,6 +258,7 @@ fn sidecar(sidecar: &Sidecar) -> Value {
         "behindSeconds": sidecar.behind_for.as_ref().map(|behind| behind.seconds),
         "since": rows::rfc3339(sidecar.since.as_ref()),
         "reports": sidecar.reports,
+        "receivedRevision": sidecar.received_revision,
         "acceptedRevision": sidecar.accepted_revision,
         "activatedRevision": sidecar.activated_revision,
         "rejections": rejections,

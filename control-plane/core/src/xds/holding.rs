@@ -86,6 +86,11 @@ impl HeldType {
             .filter(|name| !self.base.contains_key(*name) && !self.gone.contains_key(*name))
     }
 
+    /// Names that exist, that the client wants and that it has not been sent yet.
+    pub fn due(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.owed.iter().filter(|(_, owed)| matches!(owed, Owed::New)).map(|(name, _)| name)
+    }
+
     /// What the client refuses now.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         self.refused.values().map(|refusal| &**refusal)
