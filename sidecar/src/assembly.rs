@@ -13,10 +13,12 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, AdminError};
+use crate::control_plane::ControlPlaneError;
 use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::snapshot_file::{self, DataLock, SnapshotFileError};
 use crate::snapshot_handle::SnapshotHandle;
 use crate::upstream::ConnectWarm;
 use crate::workers::{WorkerSettings, Workers, WorkersError};
@@ -40,6 +42,8 @@ pub struct Sidecar {
     drain: DrainSignal,
     stop: DrainSignal,
     control: Vec<JoinHandle<()>>,
+    /// Held to the end: nobody else writes there.
+    _data_lock: Option<DataLock>,
 }
 
 /// A sidecar that cannot start.
@@ -49,6 +53,10 @@ pub enum StartError {
     Workers(#[from] WorkersError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    ControlPlane(#[from] ControlPlaneError),
+    #[error(transparent)]
+    DataDir(#[from] SnapshotFileError),
 }
 
 /// Starts a sidecar whose logs are someone else's. All listeners are open when it returns.
@@ -61,6 +69,15 @@ pub async fn start_with(
     settings: Settings,
     log_level: Option<LogLevel>,
 ) -> Result<Sidecar, StartError> {
+    let control_planes = settings.control_planes();
+    control_planes.check()?;
+    if settings.insecure_dev {
+        warn!("development mode: the join token may go to other machines without TLS");
+    }
+    let data_lock = match &settings.data_dir {
+        Some(data_dir) => Some(snapshot_file::lock(data_dir)?),
+        None => None,
+    };
     let (drain, stop) = (DrainSignal::new(), DrainSignal::new());
     let snapshots = SnapshotHandle::new();
     // Asked for also where the cap is given: upstreams need files as well.
@@ -82,7 +99,8 @@ pub async fn start_with(
             version: settings.version.to_string(),
             protocol: settings.xds_protocol.into(),
             data_dir: settings.data_dir.clone(),
-            ..XdsSettings::new(&settings.control_plane, settings.node_id())
+            control_planes: control_planes.clone(),
+            ..XdsSettings::new("", settings.node_id())
         },
         snapshots.clone(),
         ConnectWarm,
@@ -94,7 +112,8 @@ pub async fn start_with(
     let workers = Workers::start(&snapshots, &worker_settings, &counters, &drain)?;
     let begun = drain.clone().drop_guard();
     let report = Report {
-        control_plane: settings.control_plane.clone(),
+        control_planes,
+        following: client.following.clone(),
         node: Node {
             id: settings.node_id(),
             service: settings.service.to_string(),
@@ -135,6 +154,7 @@ pub async fn start_with(
         drain,
         stop,
         control: vec![client.join, reporting, serving],
+        _data_lock: data_lock,
     })
 }
 

@@ -10,19 +10,16 @@ use segue_shared::shutdown::DrainSignal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tracing::{debug, info};
 
 use crate::activate::DeliveryState;
+use crate::control_plane::ControlPlanes;
 use crate::outcome::Counters;
 
 /// Least time between reports of counts until the control plane says otherwise.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reports that may wait for a slow control plane; further ones are left out, since each one tells
 /// all that those before did.
 const REPORTS_WAITING: usize = 2;
@@ -33,11 +30,26 @@ const FOREIGN_PAUSE: Duration = Duration::from_mins(5);
 
 /// What is reported, and where to.
 pub struct Report {
-    /// URL of the control plane's xDS port.
-    pub control_plane: String,
+    pub control_planes: ControlPlanes,
+    /// The place of the one that the configuration comes from, which reports go to as well.
+    pub following: watch::Receiver<usize>,
     pub node: Node,
     pub delivery: watch::Receiver<DeliveryState>,
     pub counters: Arc<Counters>,
+}
+
+/// How a stream of reports ended, where it did not fail.
+#[derive(Debug)]
+enum Ended {
+    /// The configuration comes from another control plane now.
+    Moved,
+    Over,
+}
+
+impl Ended {
+    fn moved(changed: &Result<(), watch::error::RecvError>) -> Self {
+        if changed.is_ok() { Self::Moved } else { Self::Over }
+    }
 }
 
 impl Report {
@@ -50,6 +62,7 @@ impl Report {
                 return;
             }
             let pause = match &ended {
+                Ok(Ended::Moved) => Duration::ZERO,
                 Err(status) if status.code() == Code::Unimplemented => {
                     info!("the control plane takes no reports");
                     FOREIGN_PAUSE
@@ -59,37 +72,41 @@ impl Report {
             debug!(?ended, ?pause, "report stream ended");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                moved = self.following.changed() => if moved.is_err() { return },
                 () = drain.cancelled() => return,
             }
         }
     }
 
-    async fn stream(&mut self, drain: &DrainSignal, backoff: &mut Backoff) -> Result<(), Status> {
-        let endpoint = Endpoint::from_shared(self.control_plane.clone())
-            .map_err(|error| Status::invalid_argument(error.to_string()))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        let channel =
-            endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    async fn stream(
+        &mut self,
+        drain: &DrainSignal,
+        backoff: &mut Backoff,
+    ) -> Result<Ended, Status> {
+        let place = *self.following.borrow_and_update();
+        let plane = self.control_planes.dial(place).await;
+        let plane = plane.map_err(|error| Status::failed_precondition(error.to_string()))?;
         let (reports, waiting) = mpsc::channel(REPORTS_WAITING);
         let mut sent = self.report(true);
         // The channel is new and has room.
         let _ = reports.try_send(sent.clone());
-        let mut answers = ReportServiceClient::new(channel)
-            .report(ReceiverStream::new(waiting))
-            .await?
-            .into_inner();
+        let mut client = ReportServiceClient::with_interceptor(plane.channel, plane.bearer);
+        let opening = client.report(ReceiverStream::new(waiting));
+        let mut answers = tokio::select! {
+            opened = opening => opened?.into_inner(),
+            moved = self.following.changed() => return Ok(Ended::moved(&moved)),
+            () = drain.cancelled() => return Ok(Ended::Over),
+        };
         backoff.reset();
         let mut ticks = ticks(DEFAULT_INTERVAL);
         loop {
             tokio::select! {
                 changed = self.delivery.changed() => {
                     if changed.is_err() {
-                        return Ok(());
+                        return Ok(Ended::Over);
                     }
                 }
+                moved = self.following.changed() => return Ok(Ended::moved(&moved)),
                 _ = ticks.tick() => {}
                 answer = answers.message() => match answer? {
                     Some(answer) => {
@@ -101,14 +118,14 @@ impl Report {
                         }
                         continue;
                     }
-                    None => return Ok(()),
+                    None => return Ok(Ended::Over),
                 },
                 () = drain.cancelled() => {
                     let _ = reports.try_send(self.report(false));
                     drop(reports);
                     // Until the control plane has read it, or does not want to.
                     let _ = tokio::time::timeout(DEFAULT_INTERVAL, answers.message()).await;
-                    return Ok(());
+                    return Ok(Ended::Over);
                 }
             }
             let report = self.report(false);

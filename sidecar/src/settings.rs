@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use segue_shared::ids::{ServiceName, VersionLabel};
 
+use crate::control_plane::ControlPlanes;
+
 /// Segue's sidecar: stands next to one instance of a service and carries its traffic.
 ///
 /// Every setting is taken from the settings file, then the environment, then the flag; the last one
@@ -24,14 +26,45 @@ pub struct Settings {
     /// Name of this sidecar, unique in the mesh [default: service, version and process id]
     #[arg(long, env = "SEGUE_NODE_ID", value_name = "ID")]
     pub node_id: Option<String>,
-    /// URL of the control plane's xDS port
+    /// URLs of the control planes' xDS ports, separated by commas; they must serve one
+    /// configuration. The sidecar follows one of them, chosen by its node id, and goes on to the next
+    /// when that one is away
     #[arg(
         long,
         env = "SEGUE_CONTROL_PLANE",
         value_name = "URL",
+        value_delimiter = ',',
         default_value = "http://127.0.0.1:18000"
     )]
-    pub control_plane: String,
+    pub control_plane: Vec<String>,
+    /// File with the token that the control plane lets this sidecar join by, on its first line that
+    /// is neither empty nor a comment; read again at each connection
+    #[arg(long, env = "SEGUE_JOIN_TOKEN_FILE", value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// PEM file with the authorities of the control planes' certificates; `https` needs it; read
+    /// again at each connection
+    #[arg(long, env = "SEGUE_CONTROL_PLANE_CA", value_name = "FILE")]
+    pub control_plane_ca: Option<PathBuf>,
+    /// PEM file with this sidecar's certificate for control planes that ask for one; read again at
+    /// each connection
+    #[arg(
+        long,
+        env = "SEGUE_CONTROL_PLANE_CERT",
+        value_name = "FILE",
+        requires = "control_plane_key"
+    )]
+    pub control_plane_cert: Option<PathBuf>,
+    /// PEM file with the key of that certificate
+    #[arg(
+        long,
+        env = "SEGUE_CONTROL_PLANE_KEY",
+        value_name = "FILE",
+        requires = "control_plane_cert"
+    )]
+    pub control_plane_key: Option<PathBuf>,
+    /// Send the join token to other machines without TLS as well; for development only
+    #[arg(long, env = "SEGUE_INSECURE_DEV")]
+    pub insecure_dev: bool,
     /// Address of the local application; without it there is no inbound listener
     #[arg(long, env = "SEGUE_APP_ADDRESS", value_name = "HOST:PORT")]
     pub app_address: Option<SocketAddr>,
@@ -138,6 +171,17 @@ impl Settings {
         })
     }
 
+    /// The control planes, and how to show them who this is.
+    pub fn control_planes(&self) -> ControlPlanes {
+        ControlPlanes {
+            join_token_file: self.join_token_file.clone(),
+            plaintext_token: self.insecure_dev,
+            ca_file: self.control_plane_ca.clone(),
+            identity_files: self.control_plane_cert.clone().zip(self.control_plane_key.clone()),
+            ..ControlPlanes::at(self.control_plane.iter().map(|url| url.trim()))
+        }
+    }
+
     /// The number of threads that carry traffic, at least 1.
     pub fn worker_count(&self) -> usize {
         let wanted = self.workers.map(usize::from).filter(|&workers| workers > 0);
@@ -166,6 +210,16 @@ mod tests {
         assert_eq!(settings.drain_timeout, Duration::from_secs(30));
         assert!(settings.node_id().starts_with("default.chat.v1."));
         assert!(settings.worker_count() >= 1);
+    }
+
+    #[test]
+    fn control_planes_are_separated_by_commas() {
+        let args =
+            ["segue-sidecar", "--service", "chat", "--control-plane", "http://a:1, https://b:2"];
+        let settings = Settings::try_parse_from(args).unwrap();
+        assert_eq!(settings.control_planes().urls, ["http://a:1", "https://b:2"]);
+        let half = [&args[..], &["--control-plane-cert", "c.pem"]].concat();
+        assert!(Settings::try_parse_from(half).is_err());
     }
 
     #[test]

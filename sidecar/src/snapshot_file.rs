@@ -4,7 +4,7 @@
 //! One file, replaced as a whole: magic, format version, length and checksum, then the resources as
 //! they came. Only the owner may read it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const FILE: &str = "snapshot.segue";
 const TEMPORARY: &str = "snapshot.segue.new";
 const ASIDE: &str = "snapshot.segue.corrupt";
+const LOCK: &str = "sidecar.lock";
 const MAGIC: &[u8; 8] = b"SEGUESNP";
 /// Readers take only their own version: an older file is as good as none.
 const VERSION: u32 = 1;
@@ -51,6 +52,27 @@ pub enum SnapshotFileError {
     Io { path: PathBuf, source: io::Error },
     #[error("snapshot file {path} is not used: {reason}")]
     Corrupt { path: PathBuf, reason: String },
+    #[error("data directory {0} belongs to another sidecar that runs; give each one its own")]
+    Taken(PathBuf),
+}
+
+/// A data directory that nobody else uses for as long as this lives.
+#[derive(Debug)]
+pub struct DataLock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Takes a data directory for this process alone; makes it where there is none.
+pub fn lock(data_dir: &Path) -> Result<DataLock, SnapshotFileError> {
+    let path = data_dir.join(LOCK);
+    let failed = |source| SnapshotFileError::Io { path: path.clone(), source };
+    fs::create_dir_all(data_dir).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(DataLock(file)),
+        Err(TryLockError::WouldBlock) => Err(SnapshotFileError::Taken(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// Reads the file of a data directory. `None` where there is none. A corrupt file is renamed, so
@@ -151,6 +173,16 @@ mod tests {
         assert_eq!(load(dir.path()).unwrap(), Some(saved()));
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_directory_has_one_sidecar_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let error = lock(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("another sidecar"), "{error}");
+        drop(held);
+        assert!(lock(dir.path()).is_ok());
     }
 
     #[test]

@@ -1,213 +1,24 @@
 //! The xDS client against a control plane that the test plays by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail so")]
 
+mod plane;
 #[path = "../src/xds/sample.rs"]
 mod sample;
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::ControlPlane as PbControlPlane;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
-};
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use segue_shared::ids::Revision;
-use segue_shared::shutdown::DrainSignal;
 use segue_shared::xds_names::type_urls::{
     CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK, VIRTUAL_HOST,
 };
-use segue_sidecar::activate::{DeliveryState, Warm};
-use segue_sidecar::snapshot_handle::SnapshotHandle;
-use segue_sidecar::xds::{XdsClient, XdsProtocol, XdsSettings, spawn};
-use segue_sidecar_core::snapshot::Cluster;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+use segue_sidecar::activate::DeliveryState;
+use segue_sidecar::xds::{XdsProtocol, XdsSettings};
+use tonic::Status;
 
+use plane::{control_plane, opened, settings, sidecar, sidecar_with};
 use sample::{assignment, cluster, listener, mark, routes, tls_cluster, vhds, virtual_host};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A stream that a client opened, in the hands of the test.
-struct Opened<Q, R> {
-    requests: Streaming<Q>,
-    responses: mpsc::Sender<Result<R, Status>>,
-}
-
-type Delta = Opened<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
-type Sotw = Opened<DiscoveryRequest, DiscoveryResponse>;
-
-/// Hands each stream to the test.
-struct Ads {
-    delta: mpsc::Sender<Delta>,
-    sotw: mpsc::Sender<Sotw>,
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let (responses, out) = mpsc::channel(16);
-        let opened = Opened { requests: request.into_inner(), responses };
-        self.sotw.send(opened).await.map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(ReceiverStream::new(out)))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let (responses, out) = mpsc::channel(16);
-        let opened = Opened { requests: request.into_inner(), responses };
-        self.delta.send(opened).await.map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(ReceiverStream::new(out)))
-    }
-}
-
-/// A control plane whose streams arrive here.
-struct ControlPlane {
-    address: SocketAddr,
-    delta: mpsc::Receiver<Delta>,
-    sotw: mpsc::Receiver<Sotw>,
-}
-
-async fn control_plane() -> ControlPlane {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (delta_sender, delta) = mpsc::channel(4);
-    let (sotw_sender, sotw) = mpsc::channel(4);
-    let service =
-        AggregatedDiscoveryServiceServer::new(Ads { delta: delta_sender, sotw: sotw_sender });
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
-    ControlPlane { address, delta, sotw }
-}
-
-impl Delta {
-    /// The next request of a type that is no bare ACK, or the next ACK or NACK.
-    async fn request(&mut self, type_url: &str, answers: bool) -> DeltaDiscoveryRequest {
-        timeout(PATIENCE, async {
-            loop {
-                let request = self.requests.message().await.unwrap().unwrap();
-                if request.type_url == type_url && request.response_nonce.is_empty() != answers {
-                    return request;
-                }
-            }
-        })
-        .await
-        .unwrap()
-    }
-
-    async fn send(&self, type_url: &str, resources: Vec<(&str, &str, Any)>) {
-        let resource = |(name, version, any): (&str, &str, Any)| Resource {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            resource: Some(any),
-            ..Default::default()
-        };
-        let response = DeltaDiscoveryResponse {
-            type_url: type_url.to_owned(),
-            resources: resources.into_iter().map(resource).collect(),
-            nonce: "1".to_owned(),
-            ..Default::default()
-        };
-        self.responses.send(Ok(response)).await.unwrap();
-    }
-
-    /// Chat leads to one cluster, as version `version` of everything.
-    async fn send_mesh(&self, to: &str, version: &str) {
-        self.send(CLUSTER, vec![(to, version, cluster(to))]).await;
-        self.send(ENDPOINT, vec![(to, version, assignment(to, 9))]).await;
-        self.send(LISTENER, vec![("outbound", "1", listener())]).await;
-        self.send(ROUTE, vec![("outbound", version, routes(to))]).await;
-    }
-
-    async fn send_mark(&self, revision: u64) {
-        self.send(SNAPSHOT_MARK, vec![("snapshot", &revision.to_string(), mark(revision))]).await;
-    }
-}
-
-/// Takes what it was asked to warm, and what served at that time.
-#[derive(Clone)]
-struct Recorder {
-    handle: SnapshotHandle,
-    warmed: Arc<Mutex<Vec<String>>>,
-}
-
-impl Warm for Recorder {
-    async fn warm(&self, cluster: &Arc<Cluster>) -> bool {
-        let served = self.handle.load().clusters.index_of(&cluster.name).is_some();
-        self.warmed.lock().unwrap().push(format!("{} served={served}", cluster.name));
-        // A dead endpoint does not hold up the swap.
-        false
-    }
-}
-
-struct Sidecar {
-    handle: SnapshotHandle,
-    warmed: Arc<Mutex<Vec<String>>>,
-    client: XdsClient,
-    drain: DrainSignal,
-}
-
-async fn sidecar(address: SocketAddr, protocol: XdsProtocol, data_dir: Option<&Path>) -> Sidecar {
-    let settings = XdsSettings {
-        service: "default/front".to_owned(),
-        version: "v1".to_owned(),
-        protocol,
-        data_dir: data_dir.map(Path::to_owned),
-        mark_timeout: Duration::from_millis(100),
-        ..XdsSettings::new(format!("http://{address}"), "node-1")
-    };
-    let handle = SnapshotHandle::new();
-    let warmed = Arc::default();
-    let drain = DrainSignal::new();
-    let warm = Recorder { handle: handle.clone(), warmed: Arc::clone(&warmed) };
-    let client = spawn(settings, handle.clone(), warm, drain.clone()).await;
-    Sidecar { handle, warmed, client, drain }
-}
-
-impl Sidecar {
-    async fn delivery(&mut self, until: impl Fn(&DeliveryState) -> bool) -> DeliveryState {
-        let changed = self.client.delivery.wait_for(until);
-        timeout(PATIENCE, changed).await.expect("the delivery state comes").unwrap().clone()
-    }
-
-    async fn swapped_to(&self, cluster: &str) {
-        let mut swaps = self.handle.swaps();
-        let serves = async {
-            while self.handle.load().clusters.index_of(cluster).is_none() {
-                swaps.changed().await.unwrap();
-            }
-        };
-        timeout(PATIENCE, serves).await.expect("the cluster serves");
-    }
-
-    async fn stop(self) {
-        self.drain.cancel();
-        timeout(PATIENCE, self.client.join).await.unwrap().unwrap();
-    }
-}
-
-async fn opened<T>(streams: &mut mpsc::Receiver<T>) -> T {
-    timeout(PATIENCE, streams.recv()).await.expect("the client opens a stream").unwrap()
-}
 
 fn revisions(state: &DeliveryState) -> (u64, u64) {
     (state.accepted_revision.0, state.activated_revision.0)
@@ -407,5 +218,40 @@ async fn a_stream_refused_for_its_marks_is_tried_without() {
     while let Ok(Some(request)) = second.requests.message().await {
         assert_ne!(request.type_url, SNAPSHOT_MARK);
     }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn what_never_comes_is_not_waited_for_without_end() {
+    let mut plane = control_plane().await;
+    let settings = XdsSettings {
+        resource_timeout: Duration::from_millis(200),
+        ..settings(&format!("http://{}", plane.address))
+    };
+    let mut sidecar = sidecar_with(settings).await;
+    let stream = opened(&mut plane.delta).await;
+    stream.send_mesh("a", "1").await;
+    sidecar.swapped_to("a").await;
+    // A cluster that is never sent; endpoints of the other one go on changing.
+    stream.send(ROUTE, vec![("outbound", "2", routes("never"))]).await;
+    sidecar.delivery(|state| state.waiting_for == ["Cluster never"]).await;
+    stream.send(ENDPOINT, vec![("a", "2", assignment("a", 4321))]).await;
+    sidecar.status(|status| status.resource_timeouts == 1).await;
+    let mut swaps = sidecar.handle.swaps();
+    let moved = async {
+        loop {
+            let snapshot = sidecar.handle.load();
+            let a = snapshot.clusters.routed_by_name("a").expect("the last routes stay");
+            if a.endpoints[0].address.port() == 4321 {
+                return;
+            }
+            swaps.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(plane::PATIENCE, moved).await.expect("new endpoints serve");
+    stream.send(CLUSTER, vec![("never", "1", cluster("never"))]).await;
+    stream.send(ENDPOINT, vec![("never", "1", assignment("never", 9))]).await;
+    sidecar.swapped_to("never").await;
+    sidecar.delivery(|state| state.waiting_for.is_empty()).await;
     sidecar.stop().await;
 }

@@ -51,6 +51,7 @@ pub fn config(admin: &Admin) -> Value {
         "rejections": rejections,
         "waitingFor": delivery.waiting_for,
         "controlPlane": {
+            "url": status.control_plane,
             "connected": status.connected,
             "streams": status.streams,
             "lastError": status.last_error,

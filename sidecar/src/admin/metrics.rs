@@ -125,6 +125,29 @@ fn configuration(text: &mut String, admin: &Admin) {
     ] {
         Family::begin(text, name, help, "gauge").sample("", "", value);
     }
+    for (name, help, value) in [
+        (
+            "segue_xds_reconnects_total",
+            "Streams to a control plane after the first, tried or opened.",
+            status.streams.saturating_sub(1),
+        ),
+        ("segue_xds_rejections_total", "Resources refused.", status.rejections),
+        (
+            "segue_xds_resource_timeouts_total",
+            "References that did not come within the resource timeout.",
+            status.resource_timeouts,
+        ),
+    ] {
+        Family::begin(text, name, help, "counter").sample("", "", value);
+    }
+    if let Some(last) = status.last_update {
+        let help = "Time since the last response of a control plane.";
+        Family::begin(text, "segue_xds_last_update_age_seconds", help, "gauge").sample(
+            "",
+            "",
+            last.elapsed().as_secs_f64(),
+        );
+    }
 }
 
 impl<'a> Family<'a> {

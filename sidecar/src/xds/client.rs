@@ -10,6 +10,7 @@ use std::time::Duration;
 use segue_shared::backoff::Backoff;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
+use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::snapshot::CompiledSnapshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,14 +18,13 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
 use super::inbox::{Inbox, Linked, Linking, Marks, Stored, StoredResources};
+use super::saving::Saver;
 use super::settings::{XdsProtocol, XdsSettings, XdsStatus};
-use super::transport::{Stream, channel};
+use super::transport::Stream;
 use crate::activate::{DeliveryState, Warm, activate, warm_deadline};
-use crate::snapshot_file::{self, Saved, SavedResource, SnapshotFileError};
+use crate::snapshot_file::{self, SavedResource};
 use crate::snapshot_handle::SnapshotHandle;
 
-/// Least time between two writes of the snapshot file.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Time for a first answer, which tells who answers; then all is asked for as of a control plane of
 /// other make.
 const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ pub struct XdsClient {
     pub delivery: watch::Receiver<DeliveryState>,
     /// For readiness and the admin endpoint.
     pub status: watch::Receiver<XdsStatus>,
+    /// The place of the control plane that is followed, or tried, in the list of them.
+    pub following: watch::Receiver<usize>,
     /// Ends after the drain signal, with the last good resources on disk.
     pub join: JoinHandle<()>,
 }
@@ -51,26 +53,38 @@ pub async fn spawn(
 ) -> XdsClient {
     let (delivery_sender, delivery) = watch::channel(DeliveryState::default());
     let (status_sender, status) = watch::channel(XdsStatus::default());
-    let mut follower = Follower::new(settings, handle, warm, delivery_sender, status_sender);
+    let first = settings.control_planes.first(&settings.node_id);
+    let (following_sender, following) = watch::channel(first);
+    let told =
+        Told { delivery: delivery_sender, status: status_sender, following: following_sender };
+    let mut follower = Follower::new(settings, handle, warm, told);
     follower.restore().await;
     let join = tokio::spawn(follower.run(drain));
-    XdsClient { delivery, status, join }
+    XdsClient { delivery, status, following, join }
 }
 
-/// State of the task. It is the one writer of handle, delivery and status.
+/// What the task tells others.
+struct Told {
+    delivery: watch::Sender<DeliveryState>,
+    status: watch::Sender<XdsStatus>,
+    following: watch::Sender<usize>,
+}
+
+/// State of the task. It is the one writer of the handle and of what it tells.
 struct Follower<W> {
     settings: XdsSettings,
     handle: SnapshotHandle,
     warm: Arc<W>,
-    delivery: watch::Sender<DeliveryState>,
-    status: watch::Sender<XdsStatus>,
+    told: Told,
     inbox: Inbox,
     activation: Option<Activation>,
     /// When a control plane without a mark is taken for one that sends none.
     mark_deadline: Option<Instant>,
-    /// Resources of the running snapshot that the disk does not have yet.
-    unsaved: Option<StoredResources>,
-    next_save: Instant,
+    /// When what is waited for is taken for absent.
+    resource_deadline: Option<Instant>,
+    saver: Saver,
+    /// Control planes gone on to without a pause, since the last pause.
+    moves: usize,
     /// Whether to ask for marks: some foreign control planes end the stream for it.
     ask_marks: bool,
 }
@@ -85,79 +99,106 @@ struct Activation {
 }
 
 /// What the task woke for.
+#[derive(Clone, Copy)]
 enum Wake {
     Drain,
     Swapped,
     NoMark,
-    Save,
+    Overdue,
+    Saved,
+}
+
+/// Why a stream is over.
+struct Ended {
+    status: Status,
+    /// Whether the control plane had answered on it.
+    answered: bool,
 }
 
 impl<W: Warm> Follower<W> {
-    fn new(
-        settings: XdsSettings,
-        handle: SnapshotHandle,
-        warm: W,
-        delivery: watch::Sender<DeliveryState>,
-        status: watch::Sender<XdsStatus>,
-    ) -> Self {
+    fn new(settings: XdsSettings, handle: SnapshotHandle, warm: W, told: Told) -> Self {
         Self {
+            saver: Saver::new(settings.data_dir.clone()),
             settings,
             handle,
             warm: Arc::new(warm),
-            delivery,
-            status,
+            told,
             inbox: Inbox::default(),
             activation: None,
             mark_deadline: None,
-            unsaved: None,
-            next_save: Instant::now(),
+            resource_deadline: None,
+            moves: 0,
             ask_marks: true,
         }
     }
 
     /// Runs until the drain signal.
     async fn run(mut self, drain: DrainSignal) {
-        let channel = match channel(&self.settings) {
-            Ok(channel) => channel,
-            Err(error) => {
-                let url = &self.settings.control_plane;
-                tracing::error!(%error, url, "the control plane's address is no URL");
-                self.status.send_modify(|status| status.last_error = Some(error.to_string()));
-                drain.cancelled().await;
-                return;
-            }
-        };
         let mut backoff = Backoff::default();
-        loop {
-            let ended = self.follow(channel.clone(), &drain, &mut backoff).await;
-            let Some(reason) = ended else { break };
-            self.stream_ended(&reason);
-            let pause = backoff.next_pause(draw());
-            let again = sleep_until(Instant::now() + pause);
-            tokio::pin!(again);
+        while let Some(ended) = self.follow(&drain, &mut backoff).await {
+            self.stream_ended(&ended.status);
+            let again = Instant::now() + self.go_on(&ended, &mut backoff);
             let drained = loop {
                 tokio::select! {
-                    () = &mut again => break false,
-                    wake = self.wake(&drain) => if self.on_wake(wake).await { break true },
+                    () = sleep_until(again) => break false,
+                    wake = self.wake(&drain) => if self.on_wake(wake) { break true },
                 }
             };
             if drained {
                 break;
             }
         }
-        self.save().await;
+        self.saver.finish().await;
     }
 
-    /// One stream, from its opening to its end, whose reason is given. `None`: drained.
-    async fn follow(
+    /// Chooses the next control plane, and says how long to wait before it is tried. One that
+    /// answered and then went away, as for its own restart, is left at once; but where all of them do
+    /// so, or none can be reached, there is a pause before the next.
+    fn go_on(&mut self, ended: &Ended, backoff: &mut Backoff) -> Duration {
+        let others = self.settings.control_planes.urls.len().saturating_sub(1);
+        if others > 0 {
+            self.told.following.send_modify(|place| *place = (*place + 1) % (others + 1));
+        }
+        if ended.answered && ended.status.code() == Code::Unavailable && self.moves < others {
+            self.moves += 1;
+            return Duration::ZERO;
+        }
+        self.moves = 0;
+        backoff.next_pause(draw())
+    }
+
+    /// One stream, from its opening to its end. `None`: drained.
+    async fn follow(&mut self, drain: &DrainSignal, backoff: &mut Backoff) -> Option<Ended> {
+        let mut answered = false;
+        let status = self.stream(drain, backoff, &mut answered).await?;
+        Some(Ended { status, answered })
+    }
+
+    async fn stream(
         &mut self,
-        channel: tonic::transport::Channel,
         drain: &DrainSignal,
         backoff: &mut Backoff,
+        answered: &mut bool,
     ) -> Option<Status> {
-        self.status.send_modify(|status| status.streams += 1);
+        let planes = self.settings.control_planes.clone();
+        let place = *self.told.following.borrow();
+        self.told.status.send_modify(|status| {
+            status.streams += 1;
+            status.control_plane = planes.urls.get(place).cloned().unwrap_or_default();
+        });
+        let dialing = planes.dial(place);
+        tokio::pin!(dialing);
+        let plane = loop {
+            tokio::select! {
+                dialed = &mut dialing => match dialed {
+                    Ok(plane) => break plane,
+                    Err(error) => return Some(Status::failed_precondition(error.to_string())),
+                },
+                wake = self.wake(drain) => if self.on_wake(wake) { return None },
+            }
+        };
         self.inbox.imply_removal(self.settings.protocol == XdsProtocol::Sotw);
-        let opening = Stream::open(channel, &self.settings, &self.inbox, self.ask_marks);
+        let opening = Stream::open(plane, &self.settings, &self.inbox, self.ask_marks);
         tokio::pin!(opening);
         let mut stream = loop {
             tokio::select! {
@@ -165,7 +206,7 @@ impl<W: Warm> Follower<W> {
                     Ok(stream) => break stream,
                     Err(status) => return Some(status),
                 },
-                wake = self.wake(drain) => if self.on_wake(wake).await { return None },
+                wake = self.wake(drain) => if self.on_wake(wake) { return None },
             }
         };
         let mut first_answer = Some(Instant::now() + FIRST_ANSWER_TIMEOUT);
@@ -177,12 +218,11 @@ impl<W: Warm> Follower<W> {
                         Ok(response) => response,
                         Err(status) => return Some(status),
                     };
+                    *answered = true;
                     backoff.reset();
                     self.connected();
                     match stream.take(response, &mut self.inbox).await {
-                        Ok(rejects) => for reject in rejects {
-                            tracing::warn!(%reject, "resource refused; its last good version stays");
-                        },
+                        Ok(rejects) => self.refused(&rejects),
                         Err(status) => return Some(status),
                     }
                     self.link();
@@ -193,7 +233,7 @@ impl<W: Warm> Follower<W> {
                         return Some(status);
                     }
                 }
-                wake = self.wake(drain) => if self.on_wake(wake).await { return None },
+                wake = self.wake(drain) => if self.on_wake(wake) { return None },
             }
         }
     }
@@ -206,18 +246,18 @@ impl<W: Warm> Follower<W> {
                 None => pending().await,
             }
         };
-        let save_at = self.unsaved.as_ref().map(|_| self.next_save);
         tokio::select! {
             biased;
             () = drain.cancelled() => Wake::Drain,
             () = swap => Wake::Swapped,
             () = at(self.mark_deadline) => Wake::NoMark,
-            () = at(save_at) => Wake::Save,
+            () = at(self.resource_deadline) => Wake::Overdue,
+            () = self.saver.step() => Wake::Saved,
         }
     }
 
     /// Does what it woke for; whether the process drains.
-    async fn on_wake(&mut self, wake: Wake) -> bool {
+    fn on_wake(&mut self, wake: Wake) -> bool {
         match wake {
             Wake::Drain => return true,
             Wake::Swapped => self.swapped(),
@@ -229,7 +269,8 @@ impl<W: Warm> Follower<W> {
                 self.inbox.expect_no_marks();
                 self.link();
             }
-            Wake::Save => self.save().await,
+            Wake::Overdue => self.overdue(),
+            Wake::Saved => {}
         }
         false
     }
@@ -242,10 +283,14 @@ impl<W: Warm> Follower<W> {
         let mut accepted = None;
         match linking {
             Linking::Idle => {
-                waiting_for.clone_from(&self.delivery.borrow().waiting_for);
+                waiting_for.clone_from(&self.told.delivery.borrow().waiting_for);
             }
             Linking::Waiting(missing) => {
                 tracing::info!(?missing, "a snapshot waits for resources");
+                if !self.inbox.is_overdue() {
+                    let patience = self.settings.resource_timeout;
+                    self.resource_deadline.get_or_insert_with(|| Instant::now() + patience);
+                }
                 waiting_for = missing;
             }
             Linking::Unmarked => {
@@ -258,12 +303,15 @@ impl<W: Warm> Follower<W> {
             Linking::Ready(linked) => {
                 let Linked { snapshot, clean, held_by } = *linked;
                 self.mark_deadline = None;
+                if held_by.is_empty() {
+                    self.resource_deadline = None;
+                }
                 accepted = snapshot.revision.filter(|_| clean);
                 self.begin(snapshot, accepted, held_by.is_empty());
                 waiting_for = held_by;
             }
         }
-        self.delivery.send_if_modified(|state| {
+        self.told.delivery.send_if_modified(|state| {
             let next = DeliveryState {
                 accepted_revision: accepted.unwrap_or(state.accepted_revision),
                 activated_revision: state.activated_revision,
@@ -284,10 +332,8 @@ impl<W: Warm> Follower<W> {
         let (due, unsaved) = before.map_or((None, None), |it| (it.revision, it.resources));
         let (handle, warm) = (self.handle.clone(), Arc::clone(&self.warm));
         let swap = async move { activate(&handle, &*warm, snapshot, deadline).await };
-        let resources = match &self.settings.data_dir {
-            Some(_) if whole => Some(self.inbox.stored()),
-            _ => unsaved,
-        };
+        let resources =
+            if whole && self.saver.saves() { Some(self.inbox.stored()) } else { unsaved };
         // What was accepted and is overtaken while it warms runs as a part of what overtook it.
         let revision = revision.or(due);
         self.activation = Some(Activation { swap: Box::pin(swap), deadline, revision, resources });
@@ -296,31 +342,58 @@ impl<W: Warm> Follower<W> {
     fn swapped(&mut self) {
         let Some(activation) = self.activation.take() else { return };
         if let Some(revision) = activation.revision {
-            self.delivery.send_modify(|state| state.activated_revision = revision);
+            self.told.delivery.send_modify(|state| state.activated_revision = revision);
         }
-        if activation.resources.is_some() {
-            self.unsaved = activation.resources;
+        if let Some(resources) = activation.resources {
+            self.saver.save(resources);
         }
-        self.status.send_modify(|status| status.has_snapshot = true);
+        self.told.status.send_modify(|status| status.has_snapshot = true);
     }
 
     fn connected(&mut self) {
-        self.status.send_if_modified(|status| {
+        self.told.status.send_if_modified(|status| {
             let news = !status.connected;
             status.connected = true;
             status.last_error = None;
+            status.last_update = Some(std::time::Instant::now());
             news
         });
     }
 
+    fn refused(&self, rejects: &[Reject]) {
+        for reject in rejects {
+            tracing::warn!(%reject, "resource refused; its last good version stays");
+        }
+        if !rejects.is_empty() {
+            let count = rejects.len() as u64;
+            self.told.status.send_modify(|status| status.rejections += count);
+        }
+    }
+
+    /// What is waited for does not come: all else goes on.
+    fn overdue(&mut self) {
+        self.resource_deadline = None;
+        let missing = self.told.delivery.borrow().waiting_for.clone();
+        tracing::warn!(
+            ?missing,
+            patience = ?self.settings.resource_timeout,
+            "these do not come; what names them stays as it was, all else goes on"
+        );
+        let count = missing.len() as u64;
+        self.told.status.send_modify(|status| status.resource_timeouts += count);
+        self.inbox.wait_no_longer();
+        self.link();
+    }
+
     fn stream_ended(&mut self, reason: &Status) {
-        tracing::warn!(code = ?reason.code(), reason = reason.message(), "no control plane");
+        let url = self.told.status.borrow().control_plane.clone();
+        tracing::warn!(code = ?reason.code(), reason = reason.message(), url, "no control plane");
         let refused =
             matches!(reason.code(), Code::InvalidArgument | Code::Unimplemented | Code::NotFound);
         if refused && self.inbox.marks() == Marks::Unknown {
             self.ask_marks = !self.ask_marks;
         }
-        self.status.send_modify(|status| {
+        self.told.status.send_modify(|status| {
             status.connected = false;
             status.last_error = Some(format!("{:?}: {}", reason.code(), reason.message()));
         });
@@ -337,46 +410,20 @@ impl<W: Warm> Follower<W> {
         };
         let resources = saved.resources.into_iter().map(|resource| {
             let SavedResource { type_url, name, version, value } = resource;
-            (type_url, name, Stored { version, bytes: value.into() })
+            (type_url, name, Stored { version: version.into(), bytes: value.into() })
         });
         let Some(snapshot) = self.inbox.restore(resources.collect()) else { return };
         let revision = snapshot.revision;
         activate(&self.handle, &(), snapshot, warm_deadline()).await;
         tracing::info!(revision = revision.map(|it| it.0), "the last good snapshot serves");
-        self.status.send_modify(|status| status.has_snapshot = true);
+        self.told.status.send_modify(|status| status.has_snapshot = true);
         if let Some(revision) = revision {
-            self.delivery.send_modify(|state| {
+            self.told.delivery.send_modify(|state| {
                 state.accepted_revision = revision;
                 state.activated_revision = revision;
             });
         }
     }
-
-    /// Writes what is not on the disk yet.
-    async fn save(&mut self) {
-        let (Some(resources), Some(data_dir)) =
-            (self.unsaved.take(), self.settings.data_dir.clone())
-        else {
-            return;
-        };
-        self.next_save = Instant::now() + SAVE_EVERY;
-        let write = move || snapshot_file::store(&data_dir, &saved(&resources));
-        if let Some(Err(error)) = blocking::<Result<(), SnapshotFileError>>(write).await {
-            tracing::error!(%error, "the last good snapshot is not saved");
-        }
-    }
-}
-
-fn saved(resources: &StoredResources) -> Saved {
-    let all = resources.iter().flat_map(|(type_url, of_type)| {
-        of_type.iter().map(|(name, stored)| SavedResource {
-            type_url: (*type_url).to_owned(),
-            name: name.clone(),
-            version: stored.version.clone(),
-            value: stored.bytes.to_vec(),
-        })
-    });
-    Saved { resources: all.collect() }
 }
 
 /// Work on the disk, off this runtime's thread. `None` where it panicked.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use envoy_types::pb::envoy::config::core::v3::{ControlPlane, Node};
 use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, ResourceError,
 };
 use envoy_types::pb::google::rpc::Status;
 use segue_shared::xds_names::{CONTROL_PLANE, SNAPSHOT_MARK, type_urls};
@@ -66,6 +66,7 @@ impl DeltaStream {
         inbox: &mut Inbox,
     ) -> (Vec<DeltaDiscoveryRequest>, Vec<Reject>) {
         self.met = meet(self.met, response.control_plane.as_ref(), inbox);
+        log_errors(&response.type_url, &response.resource_errors);
         let DeltaDiscoveryResponse { resources, type_url, removed_resources, nonce, .. } = response;
         // A resource without a body only prolongs the life of what is here.
         let resources = resources
@@ -140,6 +141,17 @@ pub(crate) fn meet(met: bool, who: Option<&ControlPlane>, inbox: &mut Inbox) -> 
         inbox.prune();
     }
     true
+}
+
+/// Why the control plane does not send what was asked for (xRFC TP3); the first few of a response.
+pub(crate) fn log_errors(type_url: &str, errors: &[ResourceError]) {
+    const MOST: usize = 16;
+    for error in errors.iter().take(MOST) {
+        let name = error.resource_name.as_ref().map_or("", |name| name.name.as_str());
+        let (code, reason) =
+            error.error_detail.as_ref().map_or((0, ""), |it| (it.code, it.message.as_str()));
+        tracing::warn!(type_url, name, code, reason, "the control plane cannot send a resource");
+    }
 }
 
 /// `INVALID_ARGUMENT` with a line for each refused resource.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
+use imbl::OrdMap;
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls;
 use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
@@ -44,12 +45,12 @@ pub(crate) struct Incoming {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     /// Empty where the protocol has no version a resource.
-    pub version: String,
+    pub version: Arc<str>,
     pub bytes: Arc<[u8]>,
 }
 
-/// Good resources by type and name.
-pub(crate) type StoredResources = BTreeMap<&'static str, BTreeMap<String, Stored>>;
+/// Good resources by type and name. A copy shares all that does not change.
+pub(crate) type StoredResources = BTreeMap<&'static str, OrdMap<Arc<str>, Stored>>;
 
 /// Whether the control plane marks the end of its snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,7 @@ pub(crate) struct Linked {
 
 /// Resources, refusals and the state of linking.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(crate) struct Inbox {
     linker: Linker,
     peer: Peer,
@@ -118,6 +120,10 @@ pub(crate) struct Inbox {
     changed: bool,
     /// Revision of the last snapshot that linked.
     linked_revision: Option<Revision>,
+    /// Whether any has linked.
+    linked: bool,
+    /// What is waited for did not come in time.
+    overdue: bool,
 }
 
 impl Default for Inbox {
@@ -134,6 +140,8 @@ impl Default for Inbox {
             mark_pending: false,
             changed: false,
             linked_revision: None,
+            linked: false,
+            overdue: false,
         }
     }
 }
@@ -156,6 +164,8 @@ impl Inbox {
             Link::Ready(snapshot) => {
                 self.changed = false;
                 self.mark_pending = false;
+                self.overdue = false;
+                self.linked = true;
                 let clean = self.rejected.is_empty();
                 self.linked_revision = snapshot.revision;
                 Linking::Ready(Box::new(Linked { snapshot, clean, held_by: Vec::new() }))
@@ -164,19 +174,34 @@ impl Inbox {
         }
     }
 
-    /// What waits for a refused resource may wait for long: the virtual hosts that wait stay as they
-    /// were, all else goes on.
+    /// What waits for a refused resource, or for one that does not come in time, may wait for long:
+    /// the virtual hosts that wait stay as they were, all else goes on. Before anything has linked,
+    /// more may still be on its way, unless the mark or the time says otherwise.
     fn hold(&mut self, missing: Vec<String>) -> Linking {
-        if self.rejected.is_empty() || !self.changed {
+        let for_long = self.overdue || !self.rejected.is_empty();
+        let all_told = self.overdue || self.linked || self.marks == Marks::Sent;
+        if !for_long || !all_told || !self.changed {
             return Linking::Waiting(missing);
         }
         self.changed = false;
         match self.linker.link_held(self.linked_revision) {
             Some(snapshot) => {
+                self.linked = true;
                 Linking::Ready(Box::new(Linked { snapshot, clean: false, held_by: missing }))
             }
             None => Linking::Waiting(missing),
         }
+    }
+
+    /// What is waited for does not come: from the next link until all is there, all else goes on.
+    pub fn wait_no_longer(&mut self) {
+        self.overdue = true;
+        self.changed = true;
+        self.linker.hosts_told();
+    }
+
+    pub fn is_overdue(&self) -> bool {
+        self.overdue
     }
 
     /// Takes resources that were saved, and links them at once.
@@ -187,7 +212,8 @@ impl Inbox {
                 continue;
             };
             let resource = Any { type_url: type_url.to_owned(), value: stored.bytes.to_vec() };
-            let incoming = Incoming { name: Some(name), version: stored.version, resource };
+            let incoming =
+                Incoming { name: Some(name), version: stored.version.to_string(), resource };
             let taken = match self.open(type_url, incoming, &mut HashSet::new()) {
                 Ok(Some((Compiled::Host(host), stored))) => {
                     hosts.push((*host, stored));
@@ -217,6 +243,7 @@ impl Inbox {
         match self.linker.link(revision) {
             Link::Ready(snapshot) => {
                 self.linked_revision = revision;
+                self.linked = true;
                 Some(snapshot)
             }
             Link::Waiting { .. } => None,
@@ -266,8 +293,8 @@ impl Inbox {
     /// Names of a type that came and were not removed, refused ones included.
     pub fn names(&self, type_url: &str) -> BTreeSet<String> {
         let refused = self.rejected.keys().filter(|(of, _)| *of == type_url);
-        let good = self.stored.get(type_url).into_iter().flat_map(BTreeMap::keys);
-        refused.map(|(_, name)| name).chain(good).cloned().collect()
+        let good = self.stored.get(type_url).into_iter().flat_map(OrdMap::keys);
+        refused.map(|(_, name)| name.clone()).chain(good.map(ToString::to_string)).collect()
     }
 
     /// Names to ask for, of which [`WILDCARD`] is one. `None`: all, by the older rule that a first
@@ -293,7 +320,7 @@ impl Inbox {
         let stored = self.stored.get(type_url).into_iter().flatten();
         let mut versions: HashMap<String, String> = stored
             .filter(|(_, stored)| !stored.version.is_empty())
-            .map(|(name, stored)| (name.clone(), stored.version.clone()))
+            .map(|(name, stored)| (name.to_string(), stored.version.to_string()))
             .collect();
         let refused = self.rejected.keys().filter(|(of, _)| *of == type_url);
         versions.extend(refused.map(|(_, name)| (name.clone(), String::new())));

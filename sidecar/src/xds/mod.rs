@@ -5,6 +5,7 @@ mod delta;
 mod inbox;
 #[cfg(test)]
 mod sample;
+mod saving;
 mod settings;
 mod sotw;
 mod transport;

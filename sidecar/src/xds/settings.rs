@@ -1,13 +1,14 @@
 //! How the client finds the control plane, and what it says of itself.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::control_plane::ControlPlanes;
 
 /// How to reach the control plane, and who asks.
 #[derive(Clone, Debug)]
 pub struct XdsSettings {
-    /// URL, `http://host:port`.
-    pub control_plane: String,
+    pub control_planes: ControlPlanes,
     /// Unique among all sidecars.
     pub node_id: String,
     /// Service that this sidecar stands next to, `namespace/name`; the node's cluster in xDS.
@@ -17,8 +18,9 @@ pub struct XdsSettings {
     pub protocol: XdsProtocol,
     /// Where the last good resources are kept. `None`: nowhere.
     pub data_dir: Option<PathBuf>,
-    /// Time to connect to the control plane. Default 5 s.
-    pub connect_timeout: Duration,
+    /// Time for what a resource names to come. Then all goes on without: what names it stays as it
+    /// was. Default 15 s.
+    pub resource_timeout: Duration,
     /// Time for a first `SnapshotMark` after everything links. A control plane that sends none by
     /// then is taken for one that has none, and every linked change is activated. Default 2 s.
     pub mark_timeout: Duration,
@@ -28,13 +30,13 @@ impl XdsSettings {
     /// Settings with defaults for all but who and where.
     pub fn new(control_plane: impl Into<String>, node_id: impl Into<String>) -> Self {
         Self {
-            control_plane: control_plane.into(),
+            control_planes: ControlPlanes::at([control_plane]),
             node_id: node_id.into(),
             service: String::new(),
             version: String::new(),
             protocol: XdsProtocol::default(),
             data_dir: None,
-            connect_timeout: Duration::from_secs(5),
+            resource_timeout: Duration::from_secs(15),
             mark_timeout: Duration::from_secs(2),
         }
     }
@@ -55,8 +57,16 @@ pub enum XdsProtocol {
 pub struct XdsStatus {
     /// Whether a stream is open and was answered.
     pub connected: bool,
+    /// URL of the control plane that is followed, or tried.
+    pub control_plane: String,
     /// Streams opened so far.
     pub streams: u64,
+    /// Resources refused so far.
+    pub rejections: u64,
+    /// References that did not come within the resource timeout, so far.
+    pub resource_timeouts: u64,
+    /// When the last response came.
+    pub last_update: Option<Instant>,
     /// Why the last stream ended.
     pub last_error: Option<String>,
     /// Whether a snapshot serves: from disk or from the control plane.

@@ -13,7 +13,7 @@ use segue_shared::xds_names::{OUTBOUND_ROUTES, SNAPSHOT_MARK, type_urls};
 use segue_sidecar_core::compile::compile;
 use segue_sidecar_core::reject::Reject;
 
-use super::delta::{meet, nack};
+use super::delta::{log_errors, meet, nack};
 use super::inbox::{Inbox, Incoming, NAMED_TYPES, Peer, TYPES};
 
 const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -68,6 +68,7 @@ impl SotwStream {
         inbox: &mut Inbox,
     ) -> (Vec<DiscoveryRequest>, Vec<Reject>) {
         self.met = meet(self.met, response.control_plane.as_ref(), inbox);
+        log_errors(&response.type_url, &response.resource_errors);
         let DiscoveryResponse { version_info, resources, type_url, nonce, .. } = response;
         let mut resources: Vec<Incoming> = resources.into_iter().map(unwrap).collect();
         if type_url == type_urls::VIRTUAL_HOST {

@@ -14,13 +14,13 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 use segue_sidecar_core::reject::Reject;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use super::delta::DeltaStream;
 use super::inbox::Inbox;
 use super::settings::{XdsProtocol, XdsSettings};
 use super::sotw::SotwStream;
+use crate::control_plane::Dialed;
 
 /// Requests that wait for the control plane to read them. Each response makes at most four.
 const REQUESTS_WAITING: usize = 64;
@@ -55,28 +55,18 @@ pub(crate) enum Response {
     Sotw(DiscoveryResponse),
 }
 
-/// Makes the channel; it connects at the first call, and again after a break.
-pub(crate) fn channel(settings: &XdsSettings) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(settings.control_plane.clone())?;
-    Ok(endpoint
-        .connect_timeout(settings.connect_timeout)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .connect_lazy())
-}
-
 impl Stream {
     /// Opens a stream that asks for what is wanted now. The future may wait for as long as the
     /// control plane does not answer.
     pub fn open(
-        channel: Channel,
+        plane: Dialed,
         settings: &XdsSettings,
         inbox: &Inbox,
         ask_marks: bool,
     ) -> impl Future<Output = Result<Self, Status>> + Send + use<> {
-        let mut client = AggregatedDiscoveryServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client =
+            AggregatedDiscoveryServiceClient::with_interceptor(plane.channel, plane.bearer)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let node = node(settings);
         let opening = match settings.protocol {
             XdsProtocol::Delta => Opening::Delta(DeltaStream::open(node, inbox, ask_marks)),

@@ -138,14 +138,14 @@ impl Linker {
 
     /// The newest of all that links, for as long as the whole does not: a virtual host that cannot
     /// link stays as it was when it last did, clusters of it that are gone as well, and one that
-    /// never did is left out. `None` where nothing linked before.
+    /// never did is left out. `None` where there are no routes, now or before.
     pub fn link_held(&mut self, revision: Option<Revision>) -> Option<CompiledSnapshot> {
-        let last = self.linked_routes.clone()?;
+        let last = self.linked_routes.clone();
         let Some(newest) = self.newest_routes() else {
-            return Some(self.snapshot(last, revision));
+            return Some(self.snapshot(last?, revision));
         };
-        let before: HashMap<&str, &Arc<Host>> =
-            last.hosts.iter().map(|host| (&*host.key, host)).collect();
+        let last_hosts = last.iter().flat_map(|last| &last.hosts);
+        let before: HashMap<&str, &Arc<Host>> = last_hosts.map(|host| (&*host.key, host)).collect();
         let (mut hosts, mut held) = (Vec::with_capacity(newest.hosts.len()), Vec::new());
         for host in &newest.hosts {
             if host.places.iter().all(|place| self.cluster(&place.name).is_ok()) {

@@ -79,16 +79,18 @@ impl Inbox {
         if !seen.insert(name.clone()) {
             return Err(refusal(type_url, &name, "comes twice in one response"));
         }
-        let before = self.stored.get_mut(type_url).and_then(|of_type| of_type.get_mut(&name));
+        let before =
+            self.stored.get_mut(type_url).and_then(|of_type| of_type.get_mut(name.as_str()));
         if let Some(before) = before
             && *before.bytes == *resource.value
         {
-            before.version = version;
+            before.version = version.into();
             self.contested.remove(&name);
             self.rejected.remove(&(type_url, name));
             return Ok(None);
         }
-        Ok(Some((compiled, Stored { version, bytes: resource.value.into() })))
+        let bytes = resource.value.into();
+        Ok(Some((compiled, Stored { version: version.into(), bytes })))
     }
 
     pub(super) fn keep(
@@ -157,7 +159,7 @@ impl Inbox {
 
     fn kept(&mut self, type_url: &'static str, name: String, stored: Stored) {
         self.rejected.remove(&(type_url, name.clone()));
-        self.stored.entry(type_url).or_default().insert(name, stored);
+        self.stored.entry(type_url).or_default().insert(name.into(), stored);
         self.changed = true;
     }
 

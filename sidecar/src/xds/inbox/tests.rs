@@ -223,7 +223,9 @@ fn a_new_stream_tells_the_versions_that_are_here() {
 fn what_was_saved_serves_and_tells_its_versions() {
     let (_, inbox) = running();
     let saved = inbox.stored().into_iter().flat_map(|(type_url, of_type)| {
-        of_type.into_iter().map(move |(name, stored)| (type_url.to_owned(), name, stored))
+        of_type
+            .into_iter()
+            .map(move |(name, stored)| (type_url.to_owned(), name.to_string(), stored))
     });
     let mut restored = Inbox::default();
     let snapshot = restored.restore(saved.collect()).unwrap();

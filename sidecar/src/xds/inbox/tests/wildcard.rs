@@ -221,7 +221,9 @@ fn others_are_asked_for_virtual_hosts_by_the_name_of_the_configuration() {
 fn where_nobody_answers_all_is_asked_for_by_name() {
     let (_, before) = running_on_ours();
     let saved = before.stored().into_iter().flat_map(|(type_url, of_type)| {
-        of_type.into_iter().map(move |(name, stored)| (type_url.to_owned(), name, stored))
+        of_type
+            .into_iter()
+            .map(move |(name, stored)| (type_url.to_owned(), name.to_string(), stored))
     });
     let mut inbox = Inbox::default();
     let snapshot = inbox.restore(saved.collect()).unwrap();
