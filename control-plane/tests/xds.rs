@@ -18,6 +18,8 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::Message;
 use segue_control_plane::fleet::{Fleet, SidecarStatus};
 use segue_control_plane::metrics::StreamMetrics;
@@ -348,6 +350,72 @@ async fn a_store_that_was_never_written_to_takes_nothing_away() {
     running.want(ROUTE, &["outbound"]).await;
     assert_eq!(running.heard().await, "RouteConfiguration +outbound");
     assert_eq!(running.heard().await, "Cluster -default/chat/v0");
+}
+
+#[tokio::test]
+async fn a_node_whose_service_declares_what_it_needs_is_moved_on_its_stream() {
+    let server = Server::silent().await;
+    let mesh = |revision, depends_on: Option<&[&str]>| {
+        let mut mesh = chat(revision, &[("v1", 9001)]);
+        let service = mesh.services.values().next().unwrap();
+        for name in ["shop", "other"] {
+            let mut service = Service::clone(service);
+            service.name = name.parse().unwrap();
+            let depends_on = depends_on.filter(|_| name == "shop");
+            service.depends_on =
+                depends_on.map(|all| all.iter().map(|name| name.parse().unwrap()).collect());
+            mesh.services.insert(service.name.clone(), service.into());
+        }
+        mesh
+    };
+    server.publish_mesh(mesh(1, None));
+    let mut client = server.delta().await;
+    let shop = Node { cluster: "shop".to_owned(), ..node("a", "envoy") };
+    let request = DeltaDiscoveryRequest {
+        node: Some(shop),
+        type_url: CLUSTER.to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    client.send(request).await;
+    let all = "Cluster +default/chat/v1 +default/other/v1 +default/shop/v1";
+    assert_eq!(client.heard().await, all);
+    client.want(ENDPOINT, &[]).await;
+    client.want(LISTENER, &[]).await;
+    assert_eq!(client.heard().await, "Listener +outbound");
+    client.want(ROUTE, &["outbound"]).await;
+    assert_eq!(client.heard().await, "RouteConfiguration +outbound");
+
+    server.publish_mesh(mesh(2, Some(&["chat"])));
+    assert_eq!(client.heard().await, "RouteConfiguration +outbound");
+    assert_eq!(client.heard().await, "Cluster -default/other/v1");
+    server.publish_mesh(mesh(3, None));
+    assert_eq!(client.heard().await, "Cluster +default/other/v1");
+}
+
+#[tokio::test]
+async fn what_lives_for_a_time_is_renewed() {
+    let server = Server::with(&[("v1", 9001)]).await;
+    let mut client = server.delta().await;
+    let ttl = Value { kind: Some(Kind::StringValue("5s".to_owned())) };
+    let asking = Node {
+        client_features: vec!["xds.config.supports-resource-ttl".to_owned()],
+        metadata: Some(Struct { fields: [("resource_ttl".to_owned(), ttl)].into() }),
+        ..node("mortal", "envoy")
+    };
+    let request = DeltaDiscoveryRequest {
+        node: Some(asking),
+        type_url: LISTENER.to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    client.send(request).await;
+    let first = client.next().await.unwrap();
+    assert_eq!(first.resources[0].ttl.unwrap().seconds, 5);
+    assert!(first.resources[0].resource.is_some());
+    client.answer(&first, None).await;
+    let renewed = client.next().await.unwrap();
+    assert_eq!(renewed.resources[0].ttl.unwrap().seconds, 5);
+    assert_eq!(renewed.resources[0].version, first.resources[0].version);
+    assert!(renewed.resources[0].resource.is_none());
 }
 
 #[tokio::test]

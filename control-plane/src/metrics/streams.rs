@@ -146,7 +146,7 @@ impl StreamMetrics {
         let publish_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 15));
         registry.register_with_unit(
             "publish",
-            "Time from a change's arrival to its snapshots",
+            "Time to compile a change and to hand its snapshots to the streams",
             Unit::Seconds,
             publish_seconds.clone(),
         );

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use segue_shared::shutdown::DrainSignal;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -20,6 +20,19 @@ use crate::metrics::StreamMetrics;
 
 /// Pause after a failed accept, such as without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that wait to be accepted, where the system allows it: after a restart all clients
+/// come at once, and beyond tokio's 128 they are reset.
+const BACKLOG: u32 = 8192;
+
+/// Listens where a whole fleet may connect at one time.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As tokio does: a restart need not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// The open connections; clones share them.
 #[derive(Clone, Debug)]

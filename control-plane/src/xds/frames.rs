@@ -92,8 +92,10 @@ fn take_message<T: Message + Default>(unread: &mut BytesMut) -> Result<Option<T>
     Ok(Some(message))
 }
 
-/// Frames a message of `bytes` bytes that `encode` writes, in an allocation of just its size.
-pub(super) fn frame(bytes: usize, encode: impl FnOnce(&mut BytesMut)) -> Result<Bytes, Status> {
+/// A buffer for a part of a message of `part_bytes`. That of the first part begins with the head of
+/// the frame, for which `bytes` says how long the whole message is.
+pub(super) fn begin(bytes: Option<usize>, part_bytes: usize) -> Result<BytesMut, Status> {
+    let Some(bytes) = bytes else { return Ok(BytesMut::with_capacity(part_bytes)) };
     let length = u32::try_from(bytes).ok().filter(|_| bytes <= MAX_RESPONSE_BYTES);
     let length = length.ok_or_else(|| {
         Status::resource_exhausted(format!(
@@ -101,11 +103,10 @@ pub(super) fn frame(bytes: usize, encode: impl FnOnce(&mut BytesMut)) -> Result<
              declare dependsOn, or subscribe to fewer names"
         ))
     })?;
-    let mut frame = BytesMut::with_capacity(HEAD_BYTES + bytes);
+    let mut frame = BytesMut::with_capacity(HEAD_BYTES + part_bytes);
     frame.put_u8(0);
     frame.put_u32(length);
-    encode(&mut frame);
-    Ok(frame.freeze())
+    Ok(frame)
 }
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -167,7 +168,10 @@ mod tests {
     }
 
     fn framed(message: &DiscoveryRequest) -> Bytes {
-        frame(message.encoded_len(), |to| message.encode(to).unwrap()).unwrap()
+        let bytes = message.encoded_len();
+        let mut frame = begin(Some(bytes), bytes).unwrap();
+        message.encode(&mut frame).unwrap();
+        frame.freeze()
     }
 
     fn body(bytes: impl Into<Bytes>) -> Requests<DiscoveryRequest> {
@@ -235,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_response_beyond_the_limit_is_not_begun() {
-        let refused = frame(MAX_RESPONSE_BYTES + 1, |_| unreachable!());
+        let refused = begin(Some(MAX_RESPONSE_BYTES + 1), 1);
         assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
     }
 

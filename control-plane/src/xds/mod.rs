@@ -1,5 +1,6 @@
 //! The xDS server: snapshots to streams, ADS in both variants, load reports.
 
+mod chunks;
 mod connections;
 mod frames;
 mod loads;
@@ -11,7 +12,9 @@ mod settings;
 mod snapshot_cache;
 mod status;
 mod stream;
+mod time_to_live;
 
+pub use connections::listen;
 pub use server::{XdsServices, xds_services};
 pub use service::AdsService;
 pub use settings::Settings;

@@ -12,17 +12,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status;
 
 use super::Settings;
+use super::chunks::PART_BYTES;
 use super::connections::Connections;
 use crate::metrics::StreamMetrics;
 
-/// Responses beyond this many bytes are large: only so many are sent at one time.
-const LARGE_BYTES: usize = 32 * 1024;
 /// How often streams are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time after which a client that takes nothing no longer holds up others that wait to be served.
 const SLOW: Duration = Duration::from_secs(2);
-/// Time for a client to take a part of a response; then its connection is cut.
-const STALLED: Duration = Duration::from_secs(30);
 
 /// The registry of open streams; clones share it.
 #[derive(Clone, Debug)]
@@ -38,6 +35,8 @@ struct Shared {
     places: Arc<Semaphore>,
     pushes: Arc<Semaphore>,
     begin: Instant,
+    /// Time for a client to take a part of a response; then its connection is cut.
+    stalled_after: Duration,
     registry: Mutex<Registry>,
 }
 
@@ -96,6 +95,7 @@ impl OpenStreams {
             places: semaphore(settings.xds_max_streams),
             pushes: semaphore(settings.xds_max_pushes),
             begin: Instant::now(),
+            stalled_after: Duration::from_secs(u64::from(settings.xds_stalled_seconds)),
             registry: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -140,18 +140,18 @@ impl OpenStreams {
         for entry in self.shared.registry().streams.values() {
             let since = entry.sending_since.load(Ordering::Relaxed);
             let sending = Duration::from_millis(now.saturating_sub(since));
-            if since == 0 || sending < SLOW {
+            if since == 0 || sending < SLOW.min(self.shared.stalled_after) {
                 continue;
             }
             stalled += 1;
             entry.release_push();
-            if sending >= STALLED {
+            if sending >= self.shared.stalled_after {
                 cut.extend(entry.peer);
             }
         }
         self.shared.metrics.stalled.set(stalled);
         for peer in cut {
-            tracing::warn!(%peer, "a client has taken nothing for {STALLED:?}: it is cut off");
+            tracing::warn!(%peer, "a client takes nothing: it is cut off");
             self.shared.metrics.ended("stalled");
             self.shared.connections.cut(peer);
         }
@@ -227,7 +227,7 @@ impl Place {
 
     /// Waits until a response of so many bytes may be sent; until [`Place::sent`].
     pub async fn may_push(&self, bytes: usize) {
-        if bytes <= LARGE_BYTES {
+        if bytes <= PART_BYTES {
             return;
         }
         // Never closed.

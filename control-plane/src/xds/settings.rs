@@ -39,6 +39,16 @@ pub struct Settings {
     )]
     pub xds_max_pushes: u32,
 
+    /// Time for a client to take a part of a response before its connection is cut, in seconds.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_STALLED_SECONDS",
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = clap::value_parser!(u32).range(1..=3600)
+    )]
+    pub xds_stalled_seconds: u32,
+
     /// Age at which a stream ends, so that clients spread over all control planes, in seconds;
     /// each stream's differs from it by up to a tenth.
     #[arg(
@@ -57,6 +67,7 @@ impl Default for Settings {
             xds_max_connections: 20_000,
             xds_max_streams: 20_000,
             xds_max_pushes: 64,
+            xds_stalled_seconds: 30,
             xds_max_age_seconds: 1800,
         }
     }

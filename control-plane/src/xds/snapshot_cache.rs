@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use segue_control_plane_core::compile::{Compiler, NodeClass, NodeKind, ResolvedEndpoints};
 use segue_control_plane_core::config::mesh::MeshConfig;
@@ -75,6 +76,7 @@ impl SnapshotCache {
     pub fn publish(&self, config: Arc<MeshConfig>, endpoints: Arc<ResolvedEndpoints>) {
         let shared = &self.shared;
         let mut compiled = shared.compiled();
+        let begin = Instant::now();
         (compiled.config, compiled.endpoints) = (config, endpoints);
         let watched = shared.drop_idle();
         compiled.retain(&watched);
@@ -92,6 +94,7 @@ impl SnapshotCache {
             });
         }
         drop(compiled);
+        shared.metrics.publish_seconds.observe(begin.elapsed().as_secs_f64());
         shared.published.send_replace(true);
     }
 
@@ -120,16 +123,12 @@ impl Shared {
         if let Some(snapshots) = self.known(&class) {
             return Some(snapshots);
         }
-        if !compiled.compilers.contains_key(&class.kind) && compiled.compilers.len() >= MAX_KINDS
-            || self.count() >= MAX_CLASSES
-        {
+        if self.is_full(&compiled, class.kind) {
             let watched = self.drop_idle();
             compiled.retain(&watched);
-        }
-        if !compiled.compilers.contains_key(&class.kind) && compiled.compilers.len() >= MAX_KINDS
-            || self.count() >= MAX_CLASSES
-        {
-            return None;
+            if self.is_full(&compiled, class.kind) {
+                return None;
+            }
         }
         let first = compiled.snapshot(&class);
         let sender = watch::Sender::new(Published { serial: 0, snapshot: first });
@@ -140,8 +139,11 @@ impl Shared {
         Some(snapshots)
     }
 
-    fn count(&self) -> usize {
-        self.classes.read().unwrap_or_else(PoisonError::into_inner).len()
+    /// Whether there is no place for another class of a kind.
+    fn is_full(&self, compiled: &Compiled, kind: NodeKind) -> bool {
+        let classes = self.classes.read().unwrap_or_else(PoisonError::into_inner);
+        let new_kind = !compiled.compilers.contains_key(&kind);
+        classes.len() >= MAX_CLASSES || new_kind && compiled.compilers.len() >= MAX_KINDS
     }
 
     /// Drops the classes that nobody watches; what is left.

@@ -4,6 +4,7 @@
 //! runs when the client can take something, and a client that does not read is brought to the
 //! newest snapshot when it reads again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +12,19 @@ use bytes::Bytes;
 use futures_util::Stream;
 use prost::Message;
 use segue_control_plane_core::compile::{NodeClass, NodeKind};
-use segue_control_plane_core::xds::{self as protocol, Malformed, Session, Variant};
+use segue_control_plane_core::xds::{self as protocol, Malformed, Response, Session, Variant};
 use segue_shared::ids::Revision;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 use super::Settings;
-use super::frames::{self, Requests};
+use super::chunks::Chunks;
+use super::frames::Requests;
 use super::open::{OpenStreams, Place};
 use super::pace::Pace;
 use super::snapshot_cache::{SnapshotCache, Snapshots};
 use super::status::{acked, introduction};
+use super::time_to_live::time_to_live;
 use crate::fleet::{Acked, Fleet, Presence, StreamKind};
 use crate::metrics::StreamMetrics;
 
@@ -29,8 +32,8 @@ use crate::metrics::StreamMetrics;
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Time for a client to ACK or NACK before what comes next no longer waits for it.
 const ANSWER: Duration = Duration::from_secs(5);
-/// A part of a response that is handed to the connection. A client that does not read holds up two.
-const CHUNK_BYTES: usize = 32 * 1024;
+/// Heartbeats within the time to live of a resource, so that one may be late and one be lost.
+const HEARTBEATS: u32 = 3;
 
 /// What all streams share.
 #[derive(Clone, Debug)]
@@ -53,32 +56,39 @@ where
     V::Request: Message + Default + 'static,
 {
     async_stream::try_stream! {
-        let Some(mut client) = Client::<V>::meet(&ads, &mut place, &mut requests).await? else {
+        // Boxed, as what it needs goes when it ends.
+        let met = Box::pin(Conversation::<V>::meet(&ads, &mut place, &mut requests)).await?;
+        let Some(mut client) = met else {
             return;
         };
         loop {
-            while let Some(response) = client.session.respond() {
-                let bytes = V::encoded_len(&response);
-                place.unless_stopped(place.may_push(bytes)).await?;
-                let mut frame = frames::frame(bytes, |to| V::encode(&response, to))?;
-                drop(response);
-                while !frame.is_empty() {
+            while let Some(response) = client.respond() {
+                let type_url = Arc::clone(&response.type_url);
+                let mut chunks = Chunks::<V>::of(response);
+                place.unless_stopped(pin!(place.may_push(chunks.bytes()))).await?;
+                ads.metrics.pushed(&type_url, chunks.bytes());
+                while let Some(chunk) = chunks.next()? {
                     place.sending();
-                    yield frame.split_to(frame.len().min(CHUNK_BYTES));
+                    yield chunk;
                     place.took();
                 }
                 place.sent();
                 client.pushed();
             }
             client.tell_fleet();
-            match place.unless_stopped(client.next_event(&mut requests)).await? {
+            let event = {
+                let event = pin!(client.next_event(&mut requests));
+                place.unless_stopped(event).await?
+            };
+            match event {
                 Event::Request(request) => match request? {
                     Some(request) => client.receive(request, &ads.metrics)?,
                     None => return,
                 },
                 Event::Snapshot => client.offer_newest(&ads.metrics),
-                Event::NoAnswer => client.stop_waiting(&ads.metrics),
-                Event::OldAge => {
+                Event::Alarm(Alarm::NoAnswer) => client.stop_waiting(&ads.metrics),
+                Event::Alarm(Alarm::Heartbeat) => client.beat(&ads.metrics),
+                Event::Alarm(Alarm::OldAge) => {
                     ads.metrics.ended("age");
                     Err(Status::unavailable("the stream has reached its age: connect again"))?;
                 }
@@ -91,19 +101,40 @@ where
 enum Event<R> {
     Request(Result<Option<R>, Status>),
     Snapshot,
+    Alarm(Alarm),
+}
+
+/// What time alone brings.
+#[derive(Clone, Copy)]
+enum Alarm {
     /// The client owes an ACK or a NACK for too long.
     NoAnswer,
+    /// Resources with a time to live are to be renewed.
+    Heartbeat,
     OldAge,
 }
 
-/// The client of a stream.
-struct Client<V: Variant> {
+/// When heartbeats are sent.
+struct Beat {
+    every: Duration,
+    at: Instant,
+}
+
+/// What a stream knows of its client.
+struct Conversation<V: Variant> {
     node_id: Arc<str>,
     session: Session<V>,
+    /// Heartbeats that wait to be sent.
+    beats: Vec<Response>,
+    beat: Option<Beat>,
     snapshots: Snapshots,
+    /// Whether the session was offered a snapshot that it may not have begun.
+    offered: bool,
     presence: Option<Presence>,
     told: Acked,
     answer_until: Instant,
+    /// Whether it has been late with an answer, which is logged once.
+    owes: bool,
     /// When the stream ends.
     until: Instant,
     pace: Pace,
@@ -111,7 +142,7 @@ struct Client<V: Variant> {
     read_after: Option<Instant>,
 }
 
-impl<V> Client<V>
+impl<V> Conversation<V>
 where
     V: Variant,
     V::Request: Message + Default,
@@ -121,7 +152,7 @@ where
         ads: &Ads,
         place: &mut Place,
         requests: &mut Requests<V::Request>,
-    ) -> Result<Option<Self>, Status> {
+    ) -> Result<Option<Box<Self>>, Status> {
         let first = place.unless_stopped(timeout(FIRST_REQUEST, requests.next())).await?;
         let first = first.map_err(|_| {
             ads.metrics.refused("silent");
@@ -138,6 +169,11 @@ where
             NodeKind::Envoy { .. } => ("envoy", false),
             NodeKind::Grpc => ("grpc", false),
         };
+        let ttl = time_to_live(&node).map_err(|error| {
+            ads.metrics.refused("node");
+            Status::invalid_argument(error.to_string())
+        })?;
+        let able = protocol::Client::of(&node, ttl);
         place.introduce(&node.id, kind, only);
         place.unless_stopped(ads.cache.published()).await?;
         let presence = ads.fleet.enter(introduction(&node, place.peer()), StreamKind::Xds);
@@ -153,7 +189,6 @@ where
         })?;
         let (snapshot, _) = snapshots.newest();
         if V::brings_along(&first) && snapshot.revision == Revision::NONE {
-            // A lost or wrong data directory must not take a running mesh down.
             tracing::warn!(
                 node = node.id,
                 "the client has a configuration and this store was never written to: the client \
@@ -161,17 +196,21 @@ where
             );
         }
         let now = Instant::now();
-        let mut client = Self {
-            node_id: node.id.as_str().into(),
-            session: Session::new(snapshot, protocol::Client::of(&node, None)),
+        let mut client = Box::new(Self {
+            node_id: node.id.into(),
+            session: Session::new(snapshot, able),
+            beats: Vec::new(),
+            beat: able.ttl.map(|ttl| Beat { every: ttl / HEARTBEATS, at: now + ttl / HEARTBEATS }),
+            offered: false,
             snapshots,
             presence,
             told: Acked::default(),
             answer_until: now + ANSWER,
+            owes: false,
             until: now + ads.settings.stream_age(place.draw()),
             pace: Pace::new(now),
             read_after: None,
-        };
+        });
         client.receive(first, &ads.metrics)?;
         Ok(Some(client))
     }
@@ -191,19 +230,39 @@ where
         })
     }
 
-    /// A response is on its way; a newer snapshot may have come while the client took it.
-    fn pushed(&mut self) {
-        self.answer_until = Instant::now() + ANSWER;
+    fn respond(&mut self) -> Option<Response> {
+        self.beats.pop().or_else(|| self.session.respond())
     }
 
+    fn pushed(&mut self) {
+        self.answer_until = Instant::now() + ANSWER;
+        self.offered = false;
+    }
+
+    /// What was offered before and not begun is skipped, as is what came while nobody looked.
     fn offer_newest(&mut self, metrics: &StreamMetrics) {
         let (newest, skipped) = self.snapshots.newest();
-        metrics.merged_forward.inc_by(skipped);
+        let replaced = u64::from(self.offered);
+        metrics.merged_forward.inc_by(skipped + replaced);
+        self.offered = self.session.is_waiting();
         self.session.offer(newest);
     }
 
+    fn beat(&mut self, metrics: &StreamMetrics) {
+        self.beats = self.session.heartbeat();
+        metrics.heartbeats.inc_by(self.beats.len() as u64);
+        if let Some(beat) = &mut self.beat {
+            beat.at = Instant::now() + beat.every;
+        }
+    }
+
     fn stop_waiting(&mut self, metrics: &StreamMetrics) {
-        tracing::warn!(node = &*self.node_id, "no ACK or NACK within {ANSWER:?}: going on");
+        if !std::mem::replace(&mut self.owes, true) {
+            tracing::warn!(
+                node = &*self.node_id,
+                "no ACK, NACK or request that must follow within {ANSWER:?}: going on"
+            );
+        }
         metrics.unanswered.inc();
         self.session.stop_waiting();
     }
@@ -221,8 +280,8 @@ where
     }
 
     async fn next_event(&mut self, requests: &mut Requests<V::Request>) -> Event<V::Request> {
-        let (read_after, waiting) = (self.read_after, self.session.is_waiting());
-        let alarm = if waiting { self.until.min(self.answer_until) } else { self.until };
+        let read_after = self.read_after;
+        let (at, alarm) = self.alarm();
         tokio::select! {
             request = async {
                 if let Some(at) = read_after {
@@ -231,10 +290,16 @@ where
                 requests.next().await
             } => Event::Request(request),
             true = self.snapshots.changed() => Event::Snapshot,
-            () = sleep_until(alarm) => {
-                if alarm == self.until { Event::OldAge } else { Event::NoAnswer }
-            }
+            () = sleep_until(at) => Event::Alarm(alarm),
         }
+    }
+
+    /// What time alone brings next, and when.
+    fn alarm(&self) -> (Instant, Alarm) {
+        let answer = self.session.is_waiting().then_some((self.answer_until, Alarm::NoAnswer));
+        let beat = self.beat.as_ref().map(|beat| (beat.at, Alarm::Heartbeat));
+        let first = [answer, beat].into_iter().flatten().min_by_key(|(at, _)| *at);
+        first.filter(|(at, _)| *at < self.until).unwrap_or((self.until, Alarm::OldAge))
     }
 }
 
@@ -243,6 +308,33 @@ fn malformed(error: &Malformed) -> Status {
         Malformed::NoType | Malformed::LongName => Status::invalid_argument(error.to_string()),
         Malformed::TooManyTypes | Malformed::TooManyNames => {
             Status::resource_exhausted(error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use segue_control_plane_core::xds::{Delta, StateOfTheWorld};
+    use segue_shared::shutdown::DrainSignal;
+    use tonic::body::Body;
+
+    use super::*;
+    use crate::xds::connections::Connections;
+
+    /// There are ten thousand of them.
+    #[tokio::test]
+    async fn a_stream_is_small() {
+        let (metrics, settings) = (StreamMetrics::default(), Settings::default());
+        let connections = Connections::new(1, metrics.clone());
+        let open = OpenStreams::new(&settings, connections, metrics.clone(), DrainSignal::new());
+        let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
+        let ads = Ads { cache, fleet, open, metrics, settings };
+        let place = || ads.open.enter(None).unwrap();
+        let delta = responses::<Delta>(ads.clone(), place(), Requests::new(Body::empty()));
+        let sotw = responses::<StateOfTheWorld>(ads.clone(), place(), Requests::new(Body::empty()));
+        let boxed = size_of::<Conversation<Delta>>();
+        for bytes in [size_of_val(&delta), size_of_val(&sotw)] {
+            assert!(bytes + boxed <= 4608, "{bytes} + {boxed} bytes");
         }
     }
 }
