@@ -10,3 +10,4 @@ mod ports;
 mod reads;
 mod streams;
 mod support;
+mod tls;
