@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
-use crate::access::{self, Access, AccessError, AdminGate, Ground};
+use crate::access::{self, Access, AccessError, AdminGate, Ground, Port, Threshold};
 use crate::admin::{Admin, AdminError, Ledger};
 use crate::declared::{self, Declared};
 use crate::discovery;
@@ -46,8 +46,8 @@ pub enum StartError {
     Bind { name: &'static str, address: SocketAddr, source: io::Error },
     #[error(
         "--{name}-address {address} is reachable from other machines, and tokens would travel in \
-         plain text: use a loopback address such as 127.0.0.1, or say --insecure-dev if whoever \
-         reaches the port may read and change everything"
+         plain text: give --{name}-tls-cert and --{name}-tls-key, use a loopback address such as \
+         127.0.0.1, or say --insecure-dev if whoever reaches the port may read and change everything"
     )]
     NotLoopback { name: &'static str, address: SocketAddr },
     #[error(transparent)]
@@ -98,13 +98,20 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     };
     let api = api.router(access.admin.clone()).await?;
     let streams = xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone())
-        .behind(access.join.clone());
+        .behind(access.join.clone(), access.xds_threshold.clone());
 
+    let threshold = access.admin_threshold.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn(publish(declared.watch(), cache, fleet, drain.clone()));
     tasks.spawn(named("declared", declared.run(drain.clone())));
     tasks.spawn(named("xds", serve_xds(streams, xds, drain.clone())));
-    tasks.spawn(named("admin", serve("admin", api, admin, drain.clone())));
+    tasks.spawn(named("admin", serve("admin", api, threshold, admin, drain.clone())));
+    if let Some(audit) = access.audit.take() {
+        tasks.spawn_blocking(move || {
+            audit.run();
+            "audit"
+        });
+    }
     tasks.spawn(named("access", access.follow(drain.clone())));
     tasks.spawn(named("http", http::serve(http, pages)));
     match etcd {
@@ -204,12 +211,12 @@ async fn follow(
 
 /// What is not encrypted stays on this machine.
 fn check_exposure(settings: &Settings) -> Result<(), StartError> {
-    for (name, address) in [("xds", settings.xds_address), ("admin", settings.admin_address)] {
-        if address.ip().is_loopback() {
-            continue;
-        }
-        if !settings.insecure_dev {
-            return Err(StartError::NotLoopback { name, address });
+    for (port, address) in
+        [(Port::Xds, settings.xds_address), (Port::Admin, settings.admin_address)]
+    {
+        let kept = address.ip().is_loopback() || settings.access.encrypts(port);
+        if !kept && !settings.insecure_dev {
+            return Err(StartError::NotLoopback { name: port.as_str(), address });
         }
     }
     Ok(())
@@ -230,10 +237,11 @@ async fn bind(
 async fn serve(
     name: &'static str,
     router: Router<Stack<AdminGate, Identity>>,
+    threshold: Threshold,
     listener: TcpListener,
     drain: DrainSignal,
 ) {
-    let incoming = access::incoming(listener, drain.clone());
+    let incoming = access::connections(threshold, listener);
     let served = router.serve_with_incoming_shutdown(incoming, drain.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, name, "a port is not served any more");

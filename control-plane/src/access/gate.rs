@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::audit::AuditLog;
 use super::caller::{Call, Caller};
 use super::credentials::{Presented, Unreadable, presented};
 use super::crowd::{Crowd, Key, MOST_EACH, Place};
@@ -36,6 +37,7 @@ pub struct AdminGate {
 struct Inner {
     /// `None`: callers are not authenticated (`--insecure-dev`).
     list: Option<Arc<ArcSwap<AccessList>>>,
+    audit: AuditLog,
     metrics: AccessMetrics,
     crowd: Crowd,
     pace: Pace,
@@ -57,8 +59,14 @@ struct Refused {
 }
 
 impl AdminGate {
-    pub fn new(list: Option<Arc<ArcSwap<AccessList>>>, metrics: AccessMetrics) -> Self {
-        let inner = Inner { list, metrics, crowd: Crowd::default(), pace: Pace::of_logs() };
+    /// `list` is absent where callers are not authenticated.
+    pub fn new(
+        list: Option<Arc<ArcSwap<AccessList>>>,
+        audit: AuditLog,
+        metrics: AccessMetrics,
+    ) -> Self {
+        let (crowd, pace) = (Crowd::default(), Pace::of_logs());
+        let inner = Inner { list, audit, metrics, crowd, pace };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -132,6 +140,8 @@ impl Inner {
                 "a call was refused"
             );
         }
+        let (caller, code) = (refused.caller.as_ref(), refused.status.code());
+        self.audit.refused(path, caller, peer, code, refused.reason.as_str());
         refused.status.into_http()
     }
 
@@ -159,7 +169,9 @@ impl Inner {
             }
         };
         Peer::tell(request.extensions_mut());
-        request.extensions_mut().insert(Call::new(admitted.caller));
+        let call = Call::new(admitted.caller);
+        let entry = method.audited.then(|| self.audit.begin(&path, &call, peer.as_ref()));
+        request.extensions_mut().insert(call);
         let answer = match method.deadline() {
             None => inner.call(request).await?,
             Some(limit) => match tokio::time::timeout(limit, inner.call(request)).await {
@@ -174,6 +186,13 @@ impl Inner {
                 }
             },
         };
+        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |it| it.code());
+        if code == Code::PermissionDenied {
+            self.metrics.refused(Port::Admin, Refusal::Namespace);
+        }
+        if let Some(entry) = entry {
+            entry.end(code);
+        }
         Ok(answer.map(|body| Body::new(Held::new(body, place, admitted.rights))))
     }
 }

@@ -9,7 +9,9 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug, Default)]
 pub struct AccessMetrics {
     refused: Family<Refused, Counter>,
+    connections: Family<Refused, Counter>,
     reloads: Family<Reload, Counter>,
+    audit_lost: Family<Lost, Counter>,
 }
 
 /// One of the two gRPC ports.
@@ -66,12 +68,27 @@ struct Reload {
     good: bool,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    reason: &'static str,
+}
+
 impl AccessMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "refused_calls",
             "Calls that access or limits refused",
             self.refused.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections that ended before their first call",
+            self.connections.clone(),
+        );
+        registry.register(
+            "audit_lines_lost",
+            "Lines that the audit log could not keep",
+            self.audit_lost.clone(),
         );
         registry.register(
             "access_reloads",
@@ -83,6 +100,14 @@ impl AccessMetrics {
     pub fn refused(&self, port: Port, reason: Refusal) {
         let refused = Refused { port: port.as_str(), reason: reason.as_str() };
         self.refused.get_or_create(&refused).inc();
+    }
+
+    pub fn refused_connection(&self, port: Port, reason: &'static str) {
+        self.connections.get_or_create(&Refused { port: port.as_str(), reason }).inc();
+    }
+
+    pub fn audit_lost(&self, reason: &'static str, lines: u64) {
+        self.audit_lost.get_or_create(&Lost { reason }).inc_by(lines);
     }
 
     pub fn reloaded(&self, what: &'static str, good: bool) {

@@ -1,8 +1,9 @@
 //! From settings to the doors of both ports.
 
 use std::fmt::Display;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,20 +12,27 @@ use segue_shared::secret::Secret;
 use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
 
+use super::audit::{AuditLog, Target, Writer};
 use super::document;
 use super::first_start::{MakeError, ensure_token};
 use super::gate::AdminGate;
+use super::incoming::Threshold;
 use super::join::{JoinGate, JoinTokens};
 use super::list::AccessList;
-use super::metrics::AccessMetrics;
+use super::metrics::{AccessMetrics, Port};
 use super::reload::{Followed, follow};
 use super::settings::AccessSettings;
+use super::tls::{self, TlsFiles};
 use super::token::{JOIN_PREFIX, OPERATOR_PREFIX};
 
 /// The doors of both ports.
 pub struct Access {
     pub admin: AdminGate,
     pub join: JoinGate,
+    pub admin_threshold: Threshold,
+    pub xds_threshold: Threshold,
+    /// Writes the audit log, on a thread of its own.
+    pub audit: Option<Writer>,
     followed: Vec<Followed>,
     metrics: AccessMetrics,
 }
@@ -46,6 +54,12 @@ pub struct Ground<'a> {
 pub enum AccessError {
     #[error("--{flag}: {reason}")]
     File { flag: &'static str, reason: String },
+    #[error("--{port}-tls-cert, --{port}-tls-key, --{port}-client-ca: {reason}")]
+    Tls { port: &'static str, reason: String },
+    #[error("--{port}-tls-cert and --{port}-tls-key go together, and --{port}-client-ca with them")]
+    HalfTls { port: &'static str },
+    #[error("the audit log {target}: {source}; name another with --audit-log, or say off")]
+    Audit { target: String, source: io::Error },
     #[error(
         "--insecure-dev asks nobody who they are, and --access-file says who may do what: take one"
     )]
@@ -68,13 +82,25 @@ impl Access {
         ground: Ground<'_>,
         metrics: AccessMetrics,
     ) -> Result<Self, AccessError> {
+        let mut followed = Vec::new();
+        let admin_threshold = threshold(Port::Admin, settings, &metrics, &mut followed)?;
+        let xds_threshold = threshold(Port::Xds, settings, &metrics, &mut followed)?;
+        let (log, audit) = audit(settings, ground.data_dir, &metrics)?;
         if ground.insecure_dev {
             if settings.access_file.is_some() {
                 return Err(AccessError::Contradiction);
             }
-            let (admin, join) =
-                (AdminGate::new(None, metrics.clone()), JoinGate::new(None, metrics.clone()));
-            return Ok(Self { admin, join, followed: Vec::new(), metrics });
+            let admin = AdminGate::new(None, log, metrics.clone());
+            let join = JoinGate::new(None, metrics.clone());
+            return Ok(Self {
+                admin,
+                join,
+                admin_threshold,
+                xds_threshold,
+                audit,
+                followed,
+                metrics,
+            });
         }
         let given = settings.access_file.is_some() && settings.join_token_file.is_some();
         if ground.several && !given {
@@ -82,10 +108,14 @@ impl Access {
         }
         let (list, callers) = callers(settings.access_file.as_deref(), ground.data_dir)?;
         let (tokens, nodes) = nodes(settings.join_token_file.as_deref(), ground.data_dir)?;
+        followed.extend([callers, nodes]);
         Ok(Self {
-            admin: AdminGate::new(Some(list), metrics.clone()),
+            admin: AdminGate::new(Some(list), log, metrics.clone()),
             join: JoinGate::new(Some(tokens), metrics.clone()),
-            followed: vec![callers, nodes],
+            admin_threshold,
+            xds_threshold,
+            audit,
+            followed,
             metrics,
         })
     }
@@ -94,6 +124,67 @@ impl Access {
     pub fn follow(&mut self, drain: DrainSignal) -> impl Future<Output = ()> + Send + use<> {
         follow(std::mem::take(&mut self.followed), self.metrics.clone(), drain)
     }
+}
+
+fn threshold(
+    port: Port,
+    settings: &AccessSettings,
+    metrics: &AccessMetrics,
+    followed: &mut Vec<Followed>,
+) -> Result<Threshold, AccessError> {
+    let (certificate, key, authorities, what) = match port {
+        Port::Admin => (
+            &settings.admin_tls_cert,
+            &settings.admin_tls_key,
+            &settings.admin_client_ca,
+            "admin_tls",
+        ),
+        Port::Xds => {
+            (&settings.xds_tls_cert, &settings.xds_tls_key, &settings.xds_client_ca, "xds_tls")
+        }
+    };
+    let tls = match (certificate, key, authorities) {
+        (None, None, None) => None,
+        (Some(certificate), Some(key), authorities) => {
+            warn_of_readers(key);
+            let files = TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                client_authorities: authorities.clone(),
+            };
+            let (tls, files) = tls::follow(what, files)
+                .map_err(|reason| AccessError::Tls { port: port.as_str(), reason })?;
+            followed.push(files);
+            Some(tls)
+        }
+        _ => return Err(AccessError::HalfTls { port: port.as_str() }),
+    };
+    Ok(Threshold::new(port, tls, metrics.clone()))
+}
+
+fn audit(
+    settings: &AccessSettings,
+    data_dir: &Path,
+    metrics: &AccessMetrics,
+) -> Result<(AuditLog, Option<Writer>), AccessError> {
+    let target = match settings.audit_log.as_deref() {
+        Some("off") => None,
+        Some("-") => Some(Target::Output),
+        Some(file) => Some(Target::File(file.into())),
+        None => Some(Target::File(data_dir.join("audit.log"))),
+    };
+    let shown = match &target {
+        Some(Target::File(file)) => file.display().to_string(),
+        _ => "-".to_owned(),
+    };
+    let open = || {
+        if settings.audit_log.is_none() {
+            // A control plane on another store than its own directory may have none yet.
+            DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+        }
+        AuditLog::open(target, metrics.clone())
+    };
+    open().map_err(|source| AccessError::Audit { target: shown, source })
 }
 
 fn callers(

@@ -7,19 +7,16 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use segue_shared::shutdown::DrainSignal;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use crate::access::{Arrival, Peer, Wire};
 use crate::metrics::StreamMetrics;
-
-/// Pause after a failed accept, such as without free file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that wait to be accepted, where the system allows it: after a restart all clients
 /// come at once, and beyond tokio's 128 they are reset.
@@ -50,9 +47,9 @@ struct Shared {
 /// A client's connection. Counts until it is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
-    io: TcpStream,
+    io: Wire,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    peer: SocketAddr,
+    peer: Peer,
     shared: Arc<Shared>,
 }
 
@@ -65,26 +62,14 @@ impl Connections {
 
     /// Connections as they come. Those beyond the limit are closed at once, so that their clients
     /// turn to another control plane instead of waiting for this one.
-    pub fn accept(
+    pub fn accept<S: Stream<Item = Arrival>>(
         &self,
-        listener: TcpListener,
-    ) -> impl Stream<Item = io::Result<Connection>> + use<> {
+        arrivals: S,
+    ) -> impl Stream<Item = io::Result<Connection>> + use<S> {
         let shared = Arc::clone(&self.shared);
-        async_stream::stream! {
-            loop {
-                match listener.accept().await {
-                    Ok((io, peer)) => {
-                        if let Some(connection) = Connection::enter(&shared, io, peer) {
-                            yield Ok(connection);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the xDS port cannot accept");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        }
+        arrivals.filter_map(move |Arrival { wire, peer }| {
+            std::future::ready(Connection::enter(&shared, wire, peer).map(Ok))
+        })
     }
 
     /// Ends a connection with all its streams.
@@ -102,7 +87,7 @@ impl Shared {
 }
 
 impl Connection {
-    fn enter(shared: &Arc<Shared>, io: TcpStream, peer: SocketAddr) -> Option<Self> {
+    fn enter(shared: &Arc<Shared>, io: Wire, peer: Peer) -> Option<Self> {
         let mut open = shared.open();
         if open.len() >= shared.most {
             shared.metrics.refused("connections");
@@ -110,29 +95,25 @@ impl Connection {
         }
         let signal = DrainSignal::new();
         let cut = Box::pin(signal.clone().cancelled_owned());
-        open.insert(peer, signal);
+        open.insert(peer.address, signal);
         drop(open);
         shared.metrics.connections.inc();
-        // Responses are whole messages: nothing follows that would be worth waiting for.
-        if let Err(error) = io.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY cannot be set");
-        }
         Some(Self { io, cut, peer, shared: Arc::clone(shared) })
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.open().remove(&self.peer);
+        self.shared.open().remove(&self.peer.address);
         self.shared.metrics.connections.dec();
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo { local_addr: self.io.local_addr().ok(), remote_addr: Some(self.peer) }
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 

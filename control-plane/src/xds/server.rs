@@ -17,7 +17,7 @@ use super::open::OpenStreams;
 use super::service::AdsService;
 use super::stream::Ads;
 use super::{Settings, SnapshotCache};
-use crate::access::JoinGate;
+use crate::access::{JoinGate, Port, Threshold};
 use crate::fleet::Fleet;
 use crate::metrics::StreamMetrics;
 use crate::reports::intake::Intake;
@@ -46,6 +46,7 @@ pub struct XdsServices {
     connections: Connections,
     settings: Arc<Settings>,
     gate: JoinGate,
+    threshold: Threshold,
 }
 
 /// The services of the xDS port, open to everybody. Their streams end when `drain` begins.
@@ -71,14 +72,16 @@ pub fn xds_services(
         connections,
         settings,
         gate: JoinGate::open(),
+        threshold: Threshold::plain(Port::Xds),
     }
 }
 
 impl XdsServices {
-    /// The same for those alone whom the gate lets in.
+    /// The same for those alone whom threshold and gate let in.
     #[must_use]
-    pub fn behind(mut self, gate: JoinGate) -> Self {
+    pub fn behind(mut self, gate: JoinGate, threshold: Threshold) -> Self {
         self.gate = gate;
+        self.threshold = threshold;
         self
     }
 
@@ -88,7 +91,8 @@ impl XdsServices {
         listener: TcpListener,
         drain: DrainSignal,
     ) -> Result<(), tonic::transport::Error> {
-        let (open, incoming) = (self.open.clone(), self.connections.accept(listener));
+        let arrivals = self.threshold.clone().arrivals(listener);
+        let (open, incoming) = (self.open.clone(), self.connections.accept(arrivals));
         let served = self.router().serve_with_incoming_shutdown(incoming, drain.cancelled_owned());
         tokio::select! {
             served = served => served,

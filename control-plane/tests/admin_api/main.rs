@@ -11,3 +11,4 @@ mod ports;
 mod reads;
 mod streams;
 mod support;
+mod tls;

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use crate::support::{chat, empty, on};
 
 /// Status line and body of a GET.
-async fn get(address: SocketAddr, path: &str) -> (String, String) {
+pub async fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

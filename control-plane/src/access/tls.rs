@@ -1,0 +1,103 @@
+//! TLS of a port: its certificate, and the authorities whose client certificates it believes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use super::peer::ClientCertificate;
+use super::reload::Followed;
+
+/// Certificates of a chain, the leaf's included.
+const MOST_CHAIN: usize = 6;
+
+/// What a port shows and believes; replaced whole when its files change.
+pub type PortTls = Arc<ArcSwap<ServerConfig>>;
+
+/// Files of a port's TLS, all in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The chain, the leaf first.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Authorities of clients. `None`: clients are not asked for certificates.
+    pub client_authorities: Option<PathBuf>,
+}
+
+/// Reads the files now and whenever they change.
+pub fn follow(what: &'static str, files: TlsFiles) -> Result<(PortTls, Followed), String> {
+    let tls = Arc::new(ArcSwap::from_pointee(read(&files)?));
+    let target = Arc::clone(&tls);
+    let load = move || {
+        target.store(Arc::new(read(&files)?));
+        let mut sources = vec![files.certificate.clone(), files.key.clone()];
+        sources.extend(files.client_authorities.clone());
+        Ok(sources)
+    };
+    Ok((tls, Followed::begin(what, Box::new(load))?))
+}
+
+fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&content(&files.key)?)
+        .map_err(|error| format!("{}: no private key: {error}", files.key.display()))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match &files.client_authorities {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+            // Who comes without a certificate may still bring a token.
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+        let (certificate, key) = (files.certificate.display(), files.key.display());
+        format!("{certificate} with {key}: {error}")
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would outlive the authorities that it was accepted by.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content(file)?).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(format!("{}: holds no certificate in PEM", file.display())),
+        Err(error) => Err(format!("{}: {error}", file.display())),
+    }
+}
+
+fn content(file: &Path) -> Result<Vec<u8>, String> {
+    fs::read(file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The names in a chain that was verified. `None`: longer than any honest one, or unreadable.
+pub fn names(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
+    if chain.len() > MOST_CHAIN {
+        return None;
+    }
+    let leaf = webpki::EndEntityCert::try_from(chain.first()?).ok()?;
+    Some(ClientCertificate {
+        uris: leaf.valid_uri_names().map(ToOwned::to_owned).collect(),
+        dns_names: leaf.valid_dns_names().map(ToOwned::to_owned).collect(),
+    })
+}
