@@ -357,9 +357,9 @@ async fn a_node_whose_service_declares_what_it_needs_is_moved_on_its_stream() {
     let server = Server::silent().await;
     let mesh = |revision, depends_on: Option<&[&str]>| {
         let mut mesh = chat(revision, &[("v1", 9001)]);
-        let service = mesh.services.values().next().unwrap();
+        let chat = Arc::clone(mesh.services.values().next().unwrap());
         for name in ["shop", "other"] {
-            let mut service = Service::clone(service);
+            let mut service = Service::clone(&chat);
             service.name = name.parse().unwrap();
             let depends_on = depends_on.filter(|_| name == "shop");
             service.depends_on =
