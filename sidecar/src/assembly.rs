@@ -131,6 +131,7 @@ pub async fn start_with(
         gate,
         delivery: client.delivery,
         status: client.status,
+        views: client.views,
         drain: drain.clone(),
         log_level,
     };

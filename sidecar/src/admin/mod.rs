@@ -1,5 +1,6 @@
 //! The admin endpoint: for people and probes on this machine only.
 
+mod csds;
 mod dump;
 mod metrics;
 mod server;

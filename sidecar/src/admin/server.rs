@@ -9,18 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tonic::Status;
+use tonic::codegen::Service as _;
 use tracing::{info, warn};
 
+use super::csds::{self, ClientStatusServer};
 use super::state::Admin;
 use super::{dump, metrics};
 
@@ -29,6 +32,11 @@ const MOST_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A caller gets its answers within this time, however it reads.
 const CONNECTION_TIME: Duration = Duration::from_mins(1);
+/// Calls at one time on one connection of HTTP/2.
+const MOST_STREAMS: u32 = 16;
+const MOST_HEADER_BYTES: u32 = 16 << 10;
+const NOT_LOCAL: &str = "the Host must be localhost or a loopback address";
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An admin endpoint that cannot begin.
@@ -62,14 +70,16 @@ pub async fn serve(
 
 async fn accept(listener: TcpListener, admin: Arc<Admin>) {
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let status = csds::server(admin.views.clone());
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let admin = Arc::clone(&admin);
+                let (admin, status) = (Arc::clone(&admin), status.clone());
                 // Bounded by its slot and by its time.
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(CONNECTION_TIME, connection(stream, admin)).await;
+                    let connection = connection(stream, admin, status);
+                    let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
                     drop(slot);
                 });
             }
@@ -81,23 +91,82 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-async fn connection(stream: TcpStream, admin: Arc<Admin>) {
+/// HTTP/1.1 for people and probes, HTTP/2 with prior knowledge for gRPC; either takes both.
+async fn connection(stream: TcpStream, admin: Arc<Admin>, status: ClientStatusServer) {
+    let Ok(Ok(http2)) = tokio::time::timeout(HEAD_TIMEOUT, begins_http2(&stream)).await else {
+        return;
+    };
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&admin, &request);
-        async move { Ok::<_, Infallible>(response) }
+        let (admin, status) = (Arc::clone(&admin), status.clone());
+        async move { Ok::<_, Infallible>(serve_one(&admin, status, request).await) }
     });
-    let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    let io = TokioIo::new(stream);
+    let served = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(MOST_HEADER_BYTES)
+            .serve_connection(io, service)
+            .await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        builder.serve_connection(io, service).await
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "admin connection ended");
     }
 }
 
+/// Whether the first bytes are those of HTTP/2's preface, which no request of HTTP/1.1 begins with.
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut first).await?;
+        let begun = first.get(..count).unwrap_or_default();
+        if count == 0 || !PREFACE.starts_with(begun) {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        // The rest is on its way; looking does not wait for it.
+        tokio::time::sleep(PEEK_PAUSE).await;
+    }
+}
+
+async fn serve_one(
+    admin: &Admin,
+    mut status: ClientStatusServer,
+    request: Request<Incoming>,
+) -> Response<Either<Full<Bytes>, tonic::body::Body>> {
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let grpc = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
+    if !grpc {
+        return answer(admin, &request).map(Either::Left);
+    }
+    if !asks_local(&request) {
+        return Status::permission_denied(NOT_LOCAL).into_http().map(Either::Right);
+    }
+    match status.call(request).await {
+        Ok(response) => response.map(Either::Right),
+        Err(never) => match never {},
+    }
+}
+
+/// Whether the host that is asked is this machine. A web page that had its name resolved to this
+/// machine would come with that name.
+fn asks_local<B>(request: &Request<B>) -> bool {
+    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    [named, authority].into_iter().flatten().all(is_local) && named.or(authority).is_some()
+}
+
 fn answer<B>(admin: &Admin, request: &Request<B>) -> Response<Full<Bytes>> {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    if !host.is_some_and(is_local) {
-        // A web page that had its name resolved to this machine would come with that name.
-        return plain(StatusCode::FORBIDDEN, "the Host must be localhost or a loopback address\n");
+    if !asks_local(request) {
+        return plain(StatusCode::FORBIDDEN, &format!("{NOT_LOCAL}\n"));
     }
     let path = request.uri().path();
     let mutates = matches!(path, "/drain" | "/logging");
@@ -190,7 +259,7 @@ mod tests {
     use crate::activate::DeliveryState;
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
-    use crate::xds::XdsStatus;
+    use crate::xds::{XdsStatus, XdsViews};
 
     fn admin() -> Admin {
         Admin {
@@ -200,6 +269,7 @@ mod tests {
             counters: Arc::new(Counters::new(1)),
             delivery: watch::channel(DeliveryState::default()).1,
             status: watch::channel(XdsStatus::default()).1,
+            views: XdsViews::of_nobody(),
             drain: DrainSignal::new(),
             log_level: None,
         }

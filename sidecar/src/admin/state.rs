@@ -10,7 +10,7 @@ use crate::activate::DeliveryState;
 use crate::listener::ConnectionGate;
 use crate::outcome::Counters;
 use crate::snapshot_handle::SnapshotHandle;
-use crate::xds::XdsStatus;
+use crate::xds::{XdsStatus, XdsViews};
 
 /// What the endpoint shows and changes.
 pub struct Admin {
@@ -20,6 +20,7 @@ pub struct Admin {
     pub gate: ConnectionGate,
     pub delivery: watch::Receiver<DeliveryState>,
     pub status: watch::Receiver<XdsStatus>,
+    pub views: XdsViews,
     /// `POST /drain` begins it; readiness ends with it.
     pub drain: DrainSignal,
     /// `None` where the process' logs belong to someone else.

@@ -5,14 +5,14 @@ use std::future::{Future, pending};
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use segue_shared::backoff::Backoff;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::snapshot::CompiledSnapshot;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
@@ -20,7 +20,8 @@ use tonic::{Code, Status};
 use super::inbox::{Inbox, Linked, Linking, Marks, Stored, StoredResources};
 use super::saving::Saver;
 use super::settings::{XdsProtocol, XdsSettings, XdsStatus};
-use super::transport::Stream;
+use super::transport::{Stream, node};
+use super::view::{Questions, XdsView, XdsViews};
 use crate::activate::{DeliveryState, Warm, activate, warm_deadline};
 use crate::snapshot_file::{self, SavedResource};
 use crate::snapshot_handle::SnapshotHandle;
@@ -37,6 +38,8 @@ pub struct XdsClient {
     pub delivery: watch::Receiver<DeliveryState>,
     /// For readiness and the admin endpoint.
     pub status: watch::Receiver<XdsStatus>,
+    /// For the admin endpoint: every resource and where it stands.
+    pub views: XdsViews,
     /// The place of the control plane that is followed, or tried, in the list of them.
     pub following: watch::Receiver<usize>,
     /// Ends after the drain signal, with the last good resources on disk.
@@ -57,10 +60,11 @@ pub async fn spawn(
     let (following_sender, following) = watch::channel(first);
     let told =
         Told { delivery: delivery_sender, status: status_sender, following: following_sender };
-    let mut follower = Follower::new(settings, handle, warm, told);
+    let (views, questions) = XdsViews::new();
+    let mut follower = Follower::new(settings, handle, warm, told, questions);
     follower.restore().await;
     let join = tokio::spawn(follower.run(drain));
-    XdsClient { delivery, status, following, join }
+    XdsClient { delivery, status, views, following, join }
 }
 
 /// What the task tells others.
@@ -76,6 +80,7 @@ struct Follower<W> {
     handle: SnapshotHandle,
     warm: Arc<W>,
     told: Told,
+    questions: Questions,
     inbox: Inbox,
     activation: Option<Activation>,
     /// When a control plane without a mark is taken for one that sends none.
@@ -99,13 +104,13 @@ struct Activation {
 }
 
 /// What the task woke for.
-#[derive(Clone, Copy)]
 enum Wake {
     Drain,
     Swapped,
     NoMark,
     Overdue,
     Saved,
+    Asked(oneshot::Sender<XdsView>),
 }
 
 /// Why a stream is over.
@@ -116,8 +121,15 @@ struct Ended {
 }
 
 impl<W: Warm> Follower<W> {
-    fn new(settings: XdsSettings, handle: SnapshotHandle, warm: W, told: Told) -> Self {
+    fn new(
+        settings: XdsSettings,
+        handle: SnapshotHandle,
+        warm: W,
+        told: Told,
+        questions: Questions,
+    ) -> Self {
         Self {
+            questions,
             saver: Saver::new(settings.data_dir.clone()),
             settings,
             handle,
@@ -221,6 +233,7 @@ impl<W: Warm> Follower<W> {
                     *answered = true;
                     backoff.reset();
                     self.connected();
+                    self.inbox.tell_time(SystemTime::now());
                     match stream.take(response, &mut self.inbox).await {
                         Ok(rejects) => self.refused(&rejects),
                         Err(status) => return Some(status),
@@ -253,6 +266,7 @@ impl<W: Warm> Follower<W> {
             () = at(self.mark_deadline) => Wake::NoMark,
             () = at(self.resource_deadline) => Wake::Overdue,
             () = self.saver.step() => Wake::Saved,
+            Some(reply) = self.questions.recv() => Wake::Asked(reply),
         }
     }
 
@@ -271,6 +285,10 @@ impl<W: Warm> Follower<W> {
             }
             Wake::Overdue => self.overdue(),
             Wake::Saved => {}
+            Wake::Asked(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(XdsView::new(node(&self.settings), &self.inbox));
+            }
         }
         false
     }
@@ -410,7 +428,7 @@ impl<W: Warm> Follower<W> {
         };
         let resources = saved.resources.into_iter().map(|resource| {
             let SavedResource { type_url, name, version, value } = resource;
-            (type_url, name, Stored { version: version.into(), bytes: value.into() })
+            (type_url, name, Stored { version: version.into(), bytes: value.into(), came: None })
         });
         let Some(snapshot) = self.inbox.restore(resources.collect()) else { return };
         let revision = snapshot.revision;

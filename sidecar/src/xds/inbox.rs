@@ -6,6 +6,7 @@ mod intake;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use envoy_types::pb::google::protobuf::Any;
 use imbl::OrdMap;
@@ -47,7 +48,19 @@ pub(crate) struct Stored {
     /// Empty where the protocol has no version a resource.
     pub version: Arc<str>,
     pub bytes: Arc<[u8]>,
+    /// When it came; `None` where it came before this process began.
+    pub came: Option<SystemTime>,
 }
+
+/// A refusal, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub rejection: Rejection,
+    pub at: SystemTime,
+}
+
+/// Refusals that still stand, by type and name of the resource.
+pub(crate) type RefusedResources = BTreeMap<(&'static str, String), Refused>;
 
 /// Good resources by type and name. A copy shares all that does not change.
 pub(crate) type StoredResources = BTreeMap<&'static str, OrdMap<Arc<str>, Stored>>;
@@ -111,7 +124,9 @@ pub(crate) struct Inbox {
     stored: StoredResources,
     /// Virtual hosts refused for a domain that another one has, in case that one lets go of it.
     contested: BTreeMap<String, Stored>,
-    rejected: BTreeMap<(&'static str, String), Rejection>,
+    rejected: RefusedResources,
+    /// The time of the response that is taken.
+    now: SystemTime,
     marks: Marks,
     mark: Option<Mark>,
     /// A mark came and its snapshot is not linked yet.
@@ -134,7 +149,8 @@ impl Default for Inbox {
             implied_removal: false,
             stored: StoredResources::new(),
             contested: BTreeMap::new(),
-            rejected: BTreeMap::new(),
+            rejected: RefusedResources::new(),
+            now: SystemTime::UNIX_EPOCH,
             marks: Marks::Unknown,
             mark: None,
             mark_pending: false,
@@ -216,10 +232,12 @@ impl Inbox {
                 Incoming { name: Some(name), version: stored.version.to_string(), resource };
             let taken = match self.open(type_url, incoming, &mut HashSet::new()) {
                 Ok(Some((Compiled::Host(host), stored))) => {
-                    hosts.push((*host, stored));
+                    hosts.push((*host, Stored { came: None, ..stored }));
                     Ok(())
                 }
-                Ok(Some((compiled, stored))) => self.keep(type_url, compiled, stored),
+                Ok(Some((compiled, stored))) => {
+                    self.keep(type_url, compiled, Stored { came: None, ..stored })
+                }
                 Ok(None) => Ok(()),
                 Err(reject) => Err(reject),
             };
@@ -280,6 +298,29 @@ impl Inbox {
         self.implied_removal = implied;
     }
 
+    /// Responses that follow come at this time.
+    pub fn tell_time(&mut self, now: SystemTime) {
+        self.now = now;
+    }
+
+    /// Refusals that still stand, and when they were.
+    pub fn refused(&self) -> RefusedResources {
+        self.rejected.clone()
+    }
+
+    /// What is asked for by name and neither here nor refused.
+    pub fn awaited(&self) -> Vec<(&'static str, String)> {
+        let of_type = |type_url: &'static str| {
+            let here = self.names(type_url);
+            let wanted = self.wanted(type_url).unwrap_or_default();
+            // Virtual hosts are asked for by a part of their names.
+            let listed = type_url != type_urls::VIRTUAL_HOST && !wanted.contains(WILDCARD);
+            let awaited = wanted.into_iter().filter(move |name| listed && !here.contains(name));
+            awaited.map(move |name| (type_url, name))
+        };
+        NAMED_TYPES.into_iter().flat_map(of_type).collect()
+    }
+
     /// All good resources, for the disk.
     pub fn stored(&self) -> StoredResources {
         self.stored.clone()
@@ -287,7 +328,7 @@ impl Inbox {
 
     /// Refused resources that still stand.
     pub fn rejections(&self) -> Vec<Rejection> {
-        self.rejected.values().cloned().collect()
+        self.rejected.values().map(|refused| refused.rejection.clone()).collect()
     }
 
     /// Names of a type that came and were not removed, refused ones included.

@@ -9,6 +9,8 @@ mod saving;
 mod settings;
 mod sotw;
 mod transport;
+mod view;
 
 pub use client::{XdsClient, spawn};
 pub use settings::{XdsProtocol, XdsSettings, XdsStatus};
+pub use view::{ResourceState, ResourceView, XdsView, XdsViews};

@@ -148,7 +148,7 @@ async fn send<T>(requests: &mpsc::Sender<T>, all: Vec<T>) -> Result<(), Status> 
 }
 
 /// Who asks.
-fn node(settings: &XdsSettings) -> Node {
+pub(crate) fn node(settings: &XdsSettings) -> Node {
     let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
     let fields = HashMap::from([
         ("service".to_owned(), text(&settings.service)),

@@ -6,7 +6,7 @@ use segue_shared::xds_names::type_urls;
 use segue_sidecar_core::compile::{Compiled, HostResource, compile};
 use segue_sidecar_core::reject::Reject;
 
-use super::{Inbox, Incoming, Marks, NAMED_TYPES, Stored, TYPES, WILDCARD, covers};
+use super::{Inbox, Incoming, Marks, NAMED_TYPES, Refused, Stored, TYPES, WILDCARD, covers};
 use crate::activate::Rejection;
 
 impl Inbox {
@@ -53,7 +53,8 @@ impl Inbox {
         rejects.extend(self.keep_hosts(hosts, &seen));
         for reject in &rejects {
             let rejection = Rejection { reject: reject.clone(), revision: None };
-            self.rejected.insert((type_url, reject.resource.clone()), rejection);
+            let refused = Refused { rejection, at: self.now };
+            self.rejected.insert((type_url, reject.resource.clone()), refused);
         }
         if matches!(type_url, type_urls::CLUSTER | type_urls::LISTENER | type_urls::ROUTE) {
             self.prune();
@@ -90,7 +91,8 @@ impl Inbox {
             return Ok(None);
         }
         let bytes = resource.value.into();
-        Ok(Some((compiled, Stored { version: version.into(), bytes })))
+        let came = Some(self.now);
+        Ok(Some((compiled, Stored { version: version.into(), bytes, came })))
     }
 
     pub(super) fn keep(
@@ -110,8 +112,8 @@ impl Inbox {
             self.mark = Some(mark);
             self.marks = Marks::Sent;
             self.mark_pending = true;
-            for rejection in self.rejected.values_mut() {
-                rejection.revision.get_or_insert(mark.revision);
+            for refused in self.rejected.values_mut() {
+                refused.rejection.revision.get_or_insert(mark.revision);
             }
         }
         Ok(())
