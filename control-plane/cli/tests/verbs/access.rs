@@ -27,8 +27,8 @@ async fn a_token_is_asked_for_with_the_way_to_give_it() {
 
     let wrong = directory.path().join("wrong");
     fs::write(&wrong, "segue-op-wrong-0123456789").unwrap();
-    let wrong = run(&["status", "--server", &server, "--token-file", wrong.to_str().unwrap()]);
-    let wrong = wrong.await;
+    let token_file = wrong.to_str().unwrap();
+    let wrong = run(&["status", "--server", &server, "--token-file", token_file]).await;
     assert_eq!(wrong.code, 1);
     assert!(wrong.err.contains("the token is nobody's"), "{}", wrong.err);
     assert!(!wrong.err.contains("0123456789"), "{}", wrong.err);
