@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::settings::Settings;
 use crate::store::{EtcdStore, RedbStore, Store, StoreError};
-use crate::xds::{SnapshotCache, XdsServices, xds_services};
+use crate::xds::{self, SnapshotCache, XdsServices, xds_services};
 
 /// A running control plane. Dropping it stops it at once.
 pub struct ControlPlane {
@@ -63,9 +63,9 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     check_exposure(&settings)?;
     let (store, etcd) = open_store(&settings).await?;
 
-    let (xds, xds_address) = bind("xds", settings.xds_address).await?;
-    let (admin, admin_address) = bind("admin", settings.admin_address).await?;
-    let (http, http_address) = bind("http", settings.http_address).await?;
+    let (xds, xds_address) = bind("xds", settings.xds_address)?;
+    let (admin, admin_address) = bind("admin", settings.admin_address)?;
+    let (http, http_address) = bind("http", settings.http_address)?;
 
     let drain = DrainSignal::new();
     let fleet = Fleet::with(fleet::Settings {
@@ -222,16 +222,12 @@ fn check_exposure(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn bind(
-    name: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
+fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = xds::listen(address).and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
-    };
-    bound.await.map_err(|source| StartError::Bind { name, address, source })
+    });
+    bound.map_err(|source| StartError::Bind { name, address, source })
 }
 
 async fn serve(
