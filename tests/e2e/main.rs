@@ -1,5 +1,6 @@
 //! The whole mesh, as users meet it: real processes, real load.
 
+mod access;
 mod changes;
 mod delta_client;
 mod garbage;

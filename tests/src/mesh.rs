@@ -29,12 +29,28 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Starts a control plane with an empty store.
+    /// Starts a control plane with an empty store that asks nobody who they are.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(true)
+    }
+
+    /// Starts one as users do, with the tokens of its first start; sidecars get the join token, the
+    /// command line that of the operator.
+    pub fn start_with_tokens() -> io::Result<Self> {
+        Self::start_with(false)
+    }
+
+    fn start_with(insecure_dev: bool) -> io::Result<Self> {
         let binaries = Binaries::find()?;
         let dir = tempfile::Builder::new().prefix("segue-").tempdir()?;
-        let control_plane = ControlPlane::start(&binaries, dir.path())?;
+        let control_plane = ControlPlane::start(&binaries, dir.path(), insecure_dev)?;
         Ok(Self { binaries, control_plane, dir })
+    }
+
+    /// The file of a token that the control plane made, `operator` or `join`.
+    pub fn token(&self, name: &str) -> Option<PathBuf> {
+        let file = self.dir().join("control-plane").join(format!("{name}.token"));
+        file.exists().then_some(file)
     }
 
     /// The directory of data and logs.
@@ -82,6 +98,11 @@ impl Mesh {
         if !flags.iter().any(|(flag, _)| *flag == "--app-address") {
             program = program.flag("--app-address", "127.0.0.1:9");
         }
+        if let Some(token) = self.token("join")
+            && !flags.iter().any(|(flag, _)| *flag == "--join-token-file")
+        {
+            program = program.flag("--join-token-file", token);
+        }
         for (flag, value) in flags {
             program = program.flag(flag, value);
         }
@@ -90,7 +111,11 @@ impl Mesh {
 
     /// Runs the command line against this control plane.
     pub fn segue(&self, args: &[&str]) -> io::Result<Output> {
-        Command::new(self.binaries.cli())
+        let mut command = Command::new(self.binaries.cli());
+        if let Some(token) = self.token("operator") {
+            command.env("SEGUE_TOKEN_FILE", token);
+        }
+        command
             .arg("--server")
             .arg(format!("http://{}", self.control_plane.admin_address))
             .args(args)
@@ -143,12 +168,14 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    fn start(binaries: &Binaries, dir: &Path) -> io::Result<Self> {
+    fn start(binaries: &Binaries, dir: &Path, insecure_dev: bool) -> io::Result<Self> {
         let data_dir = dir.join("control-plane");
         fs::create_dir_all(&data_dir)?;
-        let program = Program::new("control-plane", binaries.control_plane(), dir)
-            .arg("--insecure-dev")
+        let mut program = Program::new("control-plane", binaries.control_plane(), dir)
             .flag("--data-dir", &data_dir);
+        if insecure_dev {
+            program = program.arg("--insecure-dev");
+        }
         let on = |xds: SocketAddr, admin: SocketAddr, http: SocketAddr| {
             program
                 .clone()
