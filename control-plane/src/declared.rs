@@ -203,3 +203,6 @@ pub fn difference(
     }
     (upserts, deletes)
 }
+
+#[cfg(test)]
+mod tests;
