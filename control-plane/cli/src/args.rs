@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, completion, delete, describe, diff, get, history, schema, status, undo, wait,
+    apply, backup, completion, delete, describe, diff, get, history, restore, schema, status, undo,
+    wait,
 };
 
 /// Moves services from one version to the next without a failed request.
@@ -64,6 +65,10 @@ pub enum Command {
     Status(status::Args),
     /// Wait until every connected sidecar runs on a revision
     Wait(wait::Args),
+    /// Write the configuration, or what changed in it, to a file that `restore` takes back
+    Backup(backup::Args),
+    /// Take backups back, each whole or not at all
+    Restore(restore::Args),
     /// Print the JSON Schema of resources, for editors
     Schema(schema::Args),
     /// Print a completion script for a shell

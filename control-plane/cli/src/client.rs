@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use segue_proto::admin::v1::backup_service_client::BackupServiceClient;
 use segue_proto::admin::v1::config_service_client::ConfigServiceClient;
 use segue_proto::admin::v1::status_service_client::StatusServiceClient;
 use tonic::metadata::{AsciiMetadataValue, MetadataValue};
@@ -17,6 +18,8 @@ use crate::identity;
 
 /// Largest answer: a page of resources with their YAML.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Largest record of a backup: a commit that changed everything.
+const MAX_RECORD_BYTES: usize = 256 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time until an answer begins; a stream may then last.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -26,6 +29,7 @@ const DETAIL_BYTES: u32 = 512 * 1024;
 pub type Connected = InterceptedService<Channel, Introduction>;
 pub type ConfigClient = ConfigServiceClient<Connected>;
 pub type StatusClient = StatusServiceClient<Connected>;
+pub type BackupClient = BackupServiceClient<Connected>;
 
 /// Says with each call who asks, and that errors may be long here.
 #[derive(Clone)]
@@ -93,6 +97,10 @@ pub fn config(channel: Connected) -> ConfigClient {
 
 pub fn status(channel: Connected) -> StatusClient {
     StatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)
+}
+
+pub fn backups(channel: Connected) -> BackupClient {
+    BackupServiceClient::new(channel).max_decoding_message_size(MAX_RECORD_BYTES)
 }
 
 /// "Connection refused" rather than "transport error".

@@ -1,5 +1,6 @@
 //! `segue`, the command line: kubectl's habits for a mesh.
 
+mod archive;
 pub mod args;
 mod client;
 mod commands;
@@ -49,7 +50,8 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, mut output: Output<'_
 
 async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, CliError> {
     use crate::commands::{
-        apply, completion, delete, describe, diff, get, history, schema, status, undo, wait,
+        apply, backup, completion, delete, describe, diff, get, history, restore, schema, status,
+        undo, wait,
     };
     match command {
         Command::Apply(args) => apply::run(args, session).await,
@@ -61,6 +63,8 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, Cli
         Command::Undo(args) => undo::run(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Wait(args) => wait::run(args, session).await,
+        Command::Backup(args) => backup::run(args, session).await,
+        Command::Restore(args) => restore::run(args, session).await,
         Command::Schema(args) => schema::run(&args, session),
         Command::Completion(args) => completion::run(&args, Cli::command(), session),
     }

@@ -50,6 +50,11 @@ impl<'a> Output<'a> {
         self.out.flush()
     }
 
+    /// Where a result that is no text goes.
+    pub fn bytes(&mut self) -> &mut dyn Write {
+        self.out
+    }
+
     /// A line of the result.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         self.print(&format!("{text}\n"))

@@ -3,7 +3,7 @@
 use segue_proto::admin::v1 as api;
 
 use crate::args::Connection;
-use crate::client::{self, ConfigClient, Connected, StatusClient};
+use crate::client::{self, BackupClient, ConfigClient, Connected, StatusClient};
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -24,6 +24,15 @@ impl<'a> Session<'a> {
 
     pub async fn status(&mut self) -> Result<StatusClient, CliError> {
         Ok(client::status(self.channel().await?))
+    }
+
+    pub async fn backups(&mut self) -> Result<BackupClient, CliError> {
+        Ok(client::backups(self.channel().await?))
+    }
+
+    /// The control plane's address as it was named.
+    pub fn server(&self) -> &str {
+        &self.connection.server
     }
 
     /// Connects at the first need: `schema` and wrong input need no server.

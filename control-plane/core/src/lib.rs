@@ -1,5 +1,6 @@
 //! Pure core of the control plane: parse, check, compile, compare. No sockets, no tasks, no clock.
 
+pub mod backup;
 pub mod compile;
 pub mod config;
 pub mod diff;

@@ -112,6 +112,14 @@ impl Ledger {
         self.declared.store()
     }
 
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    pub fn most_resources(&self) -> usize {
+        self.most_resources
+    }
+
     /// Changes the configuration, or says all that stands against it.
     pub async fn change(&self, edit: Edit, terms: Terms) -> Result<Outcome, ChangeError> {
         let begun = Instant::now();
@@ -267,7 +275,7 @@ fn existing(
 }
 
 /// Refuses what makes a configuration larger than it may be; whatever makes it smaller is welcome.
-fn check_size(base: &Base, next: usize, most: usize) -> Result<(), Faults> {
+pub fn check_size(base: &Base, next: usize, most: usize) -> Result<(), Faults> {
     let present = match base {
         Base::Checked(declaration) => declaration.len(),
         Base::Unchecked(resources) => resources.len(),

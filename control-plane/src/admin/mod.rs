@@ -1,6 +1,7 @@
 //! The gRPC API for people and their tools, `segue.admin.v1`.
 
 mod answer;
+mod backup_service;
 mod change;
 mod conditions;
 mod config_service;

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
 use segue_proto::FILE_DESCRIPTOR_SET;
+use segue_proto::admin::v1::backup_service_server::BackupServiceServer;
 use segue_proto::admin::v1::config_service_server::ConfigServiceServer;
 use segue_proto::admin::v1::status_service_server::StatusServiceServer;
 use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
+use super::backup_service::{Backups, MOST_RECORD_BYTES};
 use super::change::Ledger;
 use super::config_service::Configuration;
 use super::csds::ClientStatus;
@@ -55,6 +58,13 @@ impl Admin {
             drain: self.drain.clone(),
         };
         let clients = ClientStatus::new(self.fleet.clone(), in_flight.clone(), self.drain.clone());
+        let backups = Backups {
+            ledger: Arc::clone(&self.ledger),
+            in_flight: in_flight.clone(),
+            restoring: Semaphore::new(1),
+        };
+        let backups =
+            BackupServiceServer::new(backups).max_decoding_message_size(MOST_RECORD_BYTES);
         let status = FleetStatus {
             store: Arc::clone(self.ledger.store()),
             fleet: self.fleet,
@@ -73,6 +83,7 @@ impl Admin {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<ConfigServiceServer<Configuration>>().await;
         reporter.set_serving::<StatusServiceServer<FleetStatus>>().await;
+        reporter.set_serving::<BackupServiceServer<Backups>>().await;
         Ok(Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -81,6 +92,7 @@ impl Admin {
             .add_service(configuration)
             .add_service(status)
             .add_service(clients)
+            .add_service(backups)
             .add_service(health)
             .add_service(reflection))
     }

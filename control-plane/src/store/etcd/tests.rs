@@ -6,6 +6,7 @@ use super::api::{self, Txn};
 use super::keys::Part;
 use super::*;
 use crate::store::batch::{self, Replayed};
+use crate::store::tests::cable::{Cable, Cut};
 use crate::store::tests::etcd_process::EtcdProcess;
 use crate::store::tests::{key, put};
 
@@ -204,6 +205,83 @@ async fn checkpoints_shorten_the_start_and_old_revisions_go() {
     // One that was away for longer than the history lasts.
     let error = late.at(Revision(24)).await.unwrap_err();
     assert!(matches!(error, StoreError::NotKept { .. }), "{error}");
+}
+
+/// The commit of a client whose cable breaks: what it is told, and what another one sees.
+async fn commit_over_a_broken_cable(lost: Cut) -> (Result<Revision, StoreError>, History) {
+    let etcd = EtcdProcess::start_or_skip().await.expect("checked before");
+    let cable = Cable::to(&etcd.url()).await;
+    let settings = EtcdSettings { endpoints: vec![cable.url()], ..etcd.settings() };
+    let store = EtcdStore::connect(&settings, 10).await.unwrap();
+    let witness = etcd.connect(10).await;
+    store.commit(put(1, &[("a", "v1")])).await.unwrap();
+    cable.cut(lost);
+    let commit = store.commit(put(2, &[("a", "v2")]));
+    let mend = async {
+        if lost == Cut::Answers {
+            reaches(&witness, Revision(2)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cable.cut(Cut::Nothing);
+    };
+    let (told, ()) = tokio::join!(commit, mend);
+    witness.latest().await.unwrap();
+    // It goes on as if nothing had been.
+    assert!(store.commit(put(3, &[("b", "v1")])).await.is_ok());
+    let history = witness.history(Some(Revision(3)), 10).await.unwrap();
+    reaches(&witness, *store.watch().borrow()).await;
+    assert_eq!(witness.load().await.unwrap(), store.load().await.unwrap());
+    (told, history)
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_known_to_have_happened_once() {
+    if EtcdProcess::start_or_skip().await.is_none() {
+        return;
+    }
+    let (told, history) = commit_over_a_broken_cable(Cut::Answers).await;
+    assert_eq!(told.unwrap(), Revision(2));
+    assert_eq!(history.revisions[0].message, "commit 2");
+    assert_eq!(history.revisions.len(), 2);
+}
+
+#[tokio::test]
+async fn a_commit_that_never_arrived_is_made_again_and_happens_once() {
+    if EtcdProcess::start_or_skip().await.is_none() {
+        return;
+    }
+    let (told, history) = commit_over_a_broken_cable(Cut::Requests).await;
+    assert_eq!(told.unwrap(), Revision(2));
+    let messages: Vec<&str> = history.revisions.iter().map(|past| past.message.as_str()).collect();
+    assert_eq!(messages, ["commit 2", "commit 1"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_answers_says_so() {
+    let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
+    let cable = Cable::to(&etcd.url()).await;
+    let settings = EtcdSettings { endpoints: vec![cable.url()], ..etcd.settings() };
+    let store = EtcdStore::connect(&settings, 10).await.unwrap();
+    store.commit(put(1, &[("a", "v1")])).await.unwrap();
+    cable.cut(Cut::Answers);
+    let error = store.commit(put(2, &[("a", "v2")])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unsettled { revision: Revision(2), .. }), "{error}");
+    cable.cut(Cut::Nothing);
+    // It had happened, and is found.
+    reaches(&store, Revision(2)).await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_gone_is_not_asked_again() {
+    let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
+    let gone = "http://127.0.0.1:1".to_owned();
+    let endpoints = vec![gone, etcd.url()];
+    let store = EtcdStore::connect(&EtcdSettings { endpoints, ..etcd.settings() }, 10).await;
+    let store = store.unwrap();
+    for n in 1..=10 {
+        let version = format!("v{n}");
+        assert_eq!(store.commit(put(n, &[("a", &version)])).await.unwrap(), Revision(n));
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One suite that every store passes, and what each kind of store promises beyond it.
 
 mod backup;
+pub mod cable;
 mod contract;
 pub mod etcd_process;
 mod on_a_failing_disk;
