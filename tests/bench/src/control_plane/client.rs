@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::client::Builder;
 use h2::{RecvStream, SendStream};
-use segue_shared::xds_names::{OUTBOUND_ROUTES, type_urls};
 use tokio::net::TcpStream;
 
 use super::tally::Tally;
@@ -17,15 +16,17 @@ use super::wire::{self, Answer, Node, Request};
 
 const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-/// What our sidecars ask for, in their order.
+/// What our sidecars ask for, in their order: the words of the wire, as any client writes them.
 const WANTED: [(&str, &[&str]); 6] = [
-    (type_urls::CLUSTER, &["*"]),
-    (type_urls::ENDPOINT, &["*"]),
-    (type_urls::LISTENER, &["*"]),
-    (type_urls::ROUTE, &[OUTBOUND_ROUTES]),
-    (type_urls::VIRTUAL_HOST, &["*"]),
-    (type_urls::SNAPSHOT_MARK, &["*"]),
+    ("type.googleapis.com/envoy.config.cluster.v3.Cluster", &["*"]),
+    ("type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment", &["*"]),
+    ("type.googleapis.com/envoy.config.listener.v3.Listener", &["*"]),
+    ("type.googleapis.com/envoy.config.route.v3.RouteConfiguration", &["outbound"]),
+    ("type.googleapis.com/envoy.config.route.v3.VirtualHost", &["*"]),
+    (MARK, &["*"]),
 ];
+/// The end of a snapshot.
+const MARK: &str = "type.googleapis.com/segue.extension.v1.SnapshotMark";
 /// Largest response that is taken.
 const MOST_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const WINDOW: u32 = 64 * 1024;
@@ -149,7 +150,7 @@ impl Client {
         if self.index == 0 {
             self.keep(&answer).ok_or_else(broken)?;
         }
-        if answer.type_url == type_urls::SNAPSHOT_MARK {
+        if answer.type_url == MARK {
             for resource in &answer.resources {
                 let (_, _, mark) = wire::resource(resource).ok_or_else(broken)?;
                 self.tally.marked(self.index, wire::mark_revision(mark).ok_or_else(broken)?);
