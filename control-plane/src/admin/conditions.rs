@@ -23,6 +23,7 @@ pub struct Outlook {
     published: Revision,
     groups: Vec<Group>,
     refused: Vec<Refused>,
+    names_nodes: bool,
 }
 
 /// Sidecars that get the same and run on the same.
@@ -42,7 +43,9 @@ struct Scope {
 }
 
 impl Outlook {
-    pub fn new(standings: Standings) -> Self {
+    /// `names_nodes`: whether those who read it may know of nodes, and why they refuse what they do,
+    /// whatever service they belong to.
+    pub fn new(standings: Standings, names_nodes: bool) -> Self {
         let Standings { published, groups, refused } = standings;
         let groups = groups
             .into_iter()
@@ -52,7 +55,7 @@ impl Outlook {
                 sidecars: group.sidecars,
             })
             .collect();
-        Self { published: published.revision, groups, refused }
+        Self { published: published.revision, groups, refused, names_nodes }
     }
 
     /// `Accepted`, `ResolvedRefs` and `Programmed` of a resource of the newest revision.
@@ -112,7 +115,14 @@ impl Outlook {
     ) -> (Status, &'static str, String) {
         let mut refused = self.refused.iter().filter(|one| concerns(one, kind, revision, service));
         if let Some(first) = refused.next() {
-            return (Status::False, "Rejected", refusal(first, refused.count()));
+            let others = refused.count();
+            let told = if self.names_nodes {
+                refusal(first, others)
+            } else {
+                "a sidecar refuses what it becomes: `segue status` shows those of your namespaces"
+                    .to_owned()
+            };
+            return (Status::False, "Rejected", told);
         }
         let gets =
             |group: &&Group| group.scope.as_ref().is_none_or(|scope| scope.gets(kind, service));

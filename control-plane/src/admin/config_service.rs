@@ -75,7 +75,8 @@ impl ConfigService for Configuration {
         let is_newest = *self.ledger.store().watch().borrow() == revision;
         let fleet = is_newest.then(|| self.fleet.clone());
         let print = move || {
-            let outlook = fleet.map(|fleet| Outlook::new(fleet.standings()));
+            let outlook =
+                fleet.map(|fleet| Outlook::new(fleet.standings(), filter.sees_everything()));
             let selected = filter.select(&configuration, page.after.as_ref()).take(most + 1);
             let mut rest: VecDeque<_> = selected.map(Arc::clone).collect();
             (fill(&mut rest, most, outlook.as_ref()), !rest.is_empty())

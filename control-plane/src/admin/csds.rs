@@ -20,9 +20,10 @@ use segue_control_plane_core::xds::{HeldResource, HeldType};
 use segue_shared::shutdown::DrainSignal;
 use segue_shared::xds_names::type_urls;
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::in_flight::InFlight;
+use crate::access::{Call, Namespaces};
 use crate::fleet::{Fleet, Holder};
 
 /// Largest answer.
@@ -68,6 +69,7 @@ impl ClientStatusDiscoveryService for ClientStatus {
         &self,
         request: Request<ClientStatusRequest>,
     ) -> Result<Response<ClientStatusResponse>, Status> {
+        sees_everything(request.extensions())?;
         let _place = self.in_flight.call()?;
         self.answer(request.into_inner()).await.map(Response::new)
     }
@@ -80,6 +82,7 @@ impl ClientStatusDiscoveryService for ClientStatus {
         &self,
         request: Request<Streaming<ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
+        sees_everything(request.extensions())?;
         let place = self.in_flight.stream()?;
         let (status, mut requests) = (self.clone(), request.into_inner());
         let answers = async_stream::try_stream! {
@@ -103,6 +106,14 @@ impl ClientStatus {
             () = self.drain.cancelled() => Ok(None),
         }
     }
+}
+
+/// What a client holds is of all namespaces.
+fn sees_everything(extensions: &Extensions) -> Result<(), Status> {
+    if Call::of(extensions).caller.namespaces == Namespaces::All {
+        return Ok(());
+    }
+    Err(Status::permission_denied("client status is for callers who may see all namespaces"))
 }
 
 /// Refuses what cannot be matched, rather than to match all or nothing.

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::answer;
 use super::conditions::Outlook;
-use crate::access::Caller;
+use crate::access::{Caller, Namespaces};
 use crate::store::{StoredConfiguration, StoredResource};
 
 /// A message ends before it is longer than this: common clients take 4 MiB. A single resource may
@@ -36,6 +36,11 @@ impl Filter {
         caller: Arc<Caller>,
     ) -> Result<Self, Status> {
         Ok(Self { kind: answer::read_kind(kind)?, namespace, name, caller })
+    }
+
+    /// Whether the caller may see all namespaces.
+    pub fn sees_everything(&self) -> bool {
+        self.caller.namespaces == Namespaces::All
     }
 
     pub fn matches(&self, key: &ResourceKey) -> bool {

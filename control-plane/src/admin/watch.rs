@@ -33,6 +33,7 @@ pub fn watch(
 ) -> impl Stream<Item = Result<api::WatchResponse, Status>> + Send {
     async_stream::try_stream! {
         let _place = place;
+        let names_nodes = filter.sees_everything();
         let mut newest = store.watch();
         let mut known: Option<StoredConfiguration> = None;
         loop {
@@ -43,7 +44,7 @@ pub fn watch(
             let mut go_on = known.is_none() || !news.is_told();
             while go_on {
                 let fleet = fleet.clone();
-                let tell = move || (news.tell(&Outlook::new(fleet.standings())), news);
+                let tell = move || (news.tell(&Outlook::new(fleet.standings(), names_nodes)), news);
                 let told = spawn_blocking(tell).await;
                 let (response, rest) = told.map_err(|error| Status::internal(error.to_string()))?;
                 news = rest;

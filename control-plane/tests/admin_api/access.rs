@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use envoy_types::pb::envoy::service::status::v3::ClientStatusRequest;
+use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
 use segue_control_plane::access::AccessSettings;
 use segue_control_plane::assembly::{ControlPlane, start};
 use segue_control_plane::settings::Settings;
@@ -133,7 +135,13 @@ async fn each_role_may_what_it_may() {
             DeleteRequest { keys: vec![key("shop", "cart")], dry_run: true, ..Default::default() };
         let undo = UndoRequest { dry_run: true, ..UndoRequest::default() };
         let apply = dry(in_namespace("shop", "cart"));
+        let mut csds = ClientStatusDiscoveryServiceClient::new(
+            channel(&guarded.running, Some(token(name))).await,
+        );
+        let clients = ClientStatusRequest::default();
         let answers = [
+            // It tells of all namespaces.
+            (undoes, "client status", csds.fetch_client_status(clients).await.err()),
             (reads, "List", config.list(ListRequest::default()).await.err()),
             (reads, "Watch", config.watch(WatchRequest::default()).await.err()),
             (reads, "history", config.list_revisions(ListRevisionsRequest::default()).await.err()),

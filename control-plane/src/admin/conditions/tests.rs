@@ -92,7 +92,7 @@ fn programmed(
     refused: Vec<Refused>,
 ) -> String {
     let (published, stored) = world(12, resource, changed);
-    let outlook = Outlook::new(Standings { published, groups, refused });
+    let outlook = Outlook::new(Standings { published, groups, refused }, true);
     let conditions = outlook.conditions(&stored);
     assert!(conditions.iter().all(|one| one.observed_generation == changed));
     let types: Vec<&str> = conditions.iter().map(|one| one.r#type.as_str()).collect();
@@ -146,6 +146,10 @@ fn a_refusal_of_what_the_resource_becomes_is_told_with_its_reason() {
          refusals)";
     let both = vec![cluster(), cluster()];
     assert_eq!(programmed("TrafficPolicy chat", 12, vec![], both), expected);
+    let (published, stored) = world(12, "Service chat", 12);
+    let standings = Standings { published, groups: vec![], refused: vec![cluster()] };
+    let told = &Outlook::new(standings, false).conditions(&stored)[2];
+    assert!(told.reason == "Rejected" && !told.message.contains("chat-1"), "{told:?}");
     for (resource, changed, refused, expected) in [
         ("Service chat", 12, cluster(), true),
         // It stands since before.
