@@ -174,9 +174,10 @@ impl Inner {
         request.extensions_mut().insert(call);
         let answer = match method.deadline() {
             None => inner.call(request).await?,
-            Some(limit) => match tokio::time::timeout(limit, inner.call(request)).await {
-                Ok(answer) => answer?,
-                Err(_) => {
+            Some(limit) => {
+                if let Ok(answer) = tokio::time::timeout(limit, inner.call(request)).await {
+                    answer?
+                } else {
                     self.metrics.refused(Port::Admin, Refusal::Deadline);
                     let text = format!(
                         "no answer within {limit:?}; whether a change was made is told by its \
@@ -184,7 +185,7 @@ impl Inner {
                     );
                     Status::deadline_exceeded(text).into_http()
                 }
-            },
+            }
         };
         let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |it| it.code());
         if code == Code::PermissionDenied {

@@ -6,6 +6,7 @@ use super::role::Role;
 
 /// Time for an answer that comes whole.
 const ANSWER: Duration = Duration::from_secs(10);
+const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
 /// A method of the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +30,12 @@ impl Method {
         match (service, name) {
             ("grpc.health.v1.Health", "Check") => Self { role: None, ..read },
             ("grpc.health.v1.Health", _) => Self { role: None, ..stream },
-            ("grpc.reflection.v1.ServerReflection", _) => stream,
-            ("envoy.service.status.v3.ClientStatusDiscoveryService", "FetchClientStatus") => read,
-            ("envoy.service.status.v3.ClientStatusDiscoveryService", _) => stream,
             ("segue.admin.v1.ConfigService", "List" | "ListRevisions")
-            | ("segue.admin.v1.StatusService", "ListSidecars") => read,
+            | ("segue.admin.v1.StatusService", "ListSidecars")
+            | (CLIENT_STATUS, "FetchClientStatus") => read,
             ("segue.admin.v1.ConfigService", "Watch")
-            | ("segue.admin.v1.StatusService", "WaitActivated") => stream,
+            | ("segue.admin.v1.StatusService", "WaitActivated")
+            | ("grpc.reflection.v1.ServerReflection" | CLIENT_STATUS, _) => stream,
             ("segue.admin.v1.ConfigService", "Apply" | "Delete") => change,
             ("segue.admin.v1.ConfigService", "Undo") => {
                 Self { role: Some(Role::Operator), ..change }

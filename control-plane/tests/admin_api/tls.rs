@@ -115,7 +115,7 @@ async fn world() -> World {
 }
 
 impl World {
-    fn endpoint(&self, port: u16, ca: &Authority, identity: Option<&Signed>) -> Endpoint {
+    fn endpoint(port: u16, ca: &Authority, identity: Option<&Signed>) -> Endpoint {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca.pem()));
         if let Some(Signed { certificate, key }) = identity {
             tls = tls.identity(Identity::from_pem(certificate, key));
@@ -126,14 +126,14 @@ impl World {
 
     async fn admin(&self, identity: Option<&Signed>) -> ConfigServiceClient<Channel> {
         let port = self.running.admin_address.port();
-        let endpoint = self.endpoint(port, &self.authority, identity);
+        let endpoint = Self::endpoint(port, &self.authority, identity);
         ConfigServiceClient::new(endpoint.connect().await.unwrap())
     }
 
     /// What the xDS port answers to a node with this token and certificate.
     async fn join(&self, token: Option<&str>, identity: Option<&Signed>) -> Result<(), Status> {
         let port = self.running.xds_address.port();
-        let channel = self.endpoint(port, &self.authority, identity).connect().await;
+        let channel = Self::endpoint(port, &self.authority, identity).connect().await;
         let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
         let first = DeltaDiscoveryRequest {
             node: Some(Node { id: "a".to_owned(), ..Node::default() }),
@@ -193,7 +193,7 @@ async fn certificates_of_another_authority_do_not_pass_the_handshake() {
     let world = world().await;
     let stranger = Authority::new().client(&[DASHBOARDS]);
     let port = world.running.admin_address.port();
-    let endpoint = world.endpoint(port, &world.authority, Some(&stranger));
+    let endpoint = World::endpoint(port, &world.authority, Some(&stranger));
     // TLS 1.3 lets the client finish first: the refusal arrives with the first call.
     if let Ok(channel) = endpoint.connect().await {
         let refused = ConfigServiceClient::new(channel).list(ListRequest::default()).await;
@@ -252,7 +252,7 @@ async fn a_new_certificate_is_shown_without_a_restart() {
     write(world.directory.path(), "tls.key", &server.key);
     let port = world.running.admin_address.port();
     let shown = async {
-        while world.endpoint(port, &next, None).connect().await.is_err() {
+        while World::endpoint(port, &next, None).connect().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
