@@ -4,14 +4,14 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use proptest::prelude::*;
-use segue_shared::ids::Revision;
-use segue_shared::xds_names::type_urls::{ENDPOINT, SNAPSHOT_MARK};
+use segue_shared::ids::{Revision, ServiceName};
+use segue_shared::xds_names::type_urls::{CLUSTER, ENDPOINT, ROUTE, SNAPSHOT_MARK};
 
-use super::compiler;
 use super::mesh::{at, chat, edit, mesh, prefix, routed, rule, service};
 use super::readable::{routes_of, split_of};
+use super::{ENVOY, compiler};
 use crate::compile::{NodeKind, ResolvedEndpoints};
-use crate::config::mesh::{MeshConfig, Protocol, SplitBy};
+use crate::config::mesh::{MeshConfig, Mirror, Protocol, SplitBy};
 use crate::snapshot::XdsSnapshot;
 
 fn compiled(config: &MeshConfig) -> Arc<XdsSnapshot> {
@@ -123,4 +123,70 @@ proptest! {
         prop_assert!(split.iter().all(|(_, buckets)| *buckets > 0));
         prop_assert_eq!(split.iter().map(|(_, buckets)| buckets).sum::<u32>(), 10_000);
     }
+}
+
+/// `shop/cart` depends on `chat`, whose routes lead to `model` and mirror to `audit`.
+fn dependent() -> MeshConfig {
+    let names = ["shop/cart", "chat", "model", "audit", "other"];
+    let mut config = mesh(names.map(|name| service(name, Protocol::Http, &[("v1", &[9000])])));
+    let mut cart = service("shop/cart", Protocol::Http, &[("v1", &[9000])]);
+    cart.depends_on = Some(vec!["chat".parse().unwrap()]);
+    config.services.insert(cart.name.clone(), cart.into());
+    let mut all = rule(prefix("/"), &[("v1", 1)]);
+    all.backends[0].service = "model".parse().unwrap();
+    all.filters.mirror = Some(Mirror {
+        service: "audit".parse().unwrap(),
+        version: "v1".parse().unwrap(),
+        share: 100,
+    });
+    routed(config, "chat", SplitBy::Random, vec![all])
+}
+
+fn names_of(snapshot: &XdsSnapshot, type_url: &str) -> Vec<String> {
+    snapshot.of_type(type_url).unwrap().keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn instances_of_a_service_get_what_it_depends_on_and_where_that_leads() {
+    let upstreams = ["default/audit/v1", "default/chat/v1", "default/model/v1", "shop/cart/v1"];
+    let cart = "shop/cart".parse().unwrap();
+    for kind in [NodeKind::Sidecar, ENVOY] {
+        let mut compiler = compiler(kind, &dependent(), &ResolvedEndpoints::default());
+        let snapshot = compiler.scoped(&cart);
+        assert_eq!(names_of(&snapshot, CLUSTER), upstreams);
+        assert_eq!(names_of(&snapshot, ENDPOINT), upstreams);
+        // Where routes lead is an upstream, and not by itself a service that may be called.
+        let hosts = super::readable::hosts_of(&snapshot);
+        assert_eq!(hosts, ["default/chat", "shop/cart"]);
+        for all in ["chat", "nobody"] {
+            let others = compiler.scoped(&all.parse().unwrap());
+            assert!(Arc::ptr_eq(&others, &compiler.whole()), "{all} declares nothing");
+        }
+    }
+    let grpc = compiler(NodeKind::Grpc, &dependent(), &ResolvedEndpoints::default()).scoped(&cart);
+    assert_eq!(names_of(&grpc, ROUTE), ["grpc/default/chat", "grpc/shop/cart"]);
+}
+
+#[test]
+fn a_scope_follows_what_is_declared() {
+    let mut config = dependent();
+    let cart = "shop/cart".parse().unwrap();
+    let mut compiler = compiler(NodeKind::Sidecar, &config, &ResolvedEndpoints::default());
+    let before = compiler.scoped(&cart);
+
+    // What it does not need changes nothing but the mark.
+    edit(&mut config, "other", |other| other.versions[0].endpoints.push(at(1)));
+    config.revision = config.revision.next();
+    compiler.update(&Arc::new(config.clone()), &Arc::default()).unwrap();
+    let mark = (SNAPSHOT_MARK, "snapshot".to_owned());
+    assert_eq!(changed(&before, &compiler.scoped(&cart)), BTreeSet::from([mark]));
+
+    config.routes.remove(&"chat".parse::<ServiceName>().unwrap());
+    compiler.update(&Arc::new(config.clone()), &Arc::default()).unwrap();
+    let upstreams = names_of(&compiler.scoped(&cart), CLUSTER);
+    assert_eq!(upstreams, ["default/chat/v1", "shop/cart/v1"]);
+
+    Arc::make_mut(config.services.get_mut(&cart).unwrap()).depends_on = None;
+    compiler.update(&Arc::new(config), &Arc::default()).unwrap();
+    assert!(Arc::ptr_eq(&compiler.scoped(&cart), &compiler.whole()));
 }

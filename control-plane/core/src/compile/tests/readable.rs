@@ -40,13 +40,23 @@ pub fn of_type(snapshot: &XdsSnapshot, type_url: &str) -> String {
     text
 }
 
-/// The routes of a snapshot's virtual host, inline or a resource of its own.
+/// The routes of a snapshot's virtual host.
 pub fn routes_of(snapshot: &XdsSnapshot, host: &str) -> Vec<Route> {
+    virtual_hosts(snapshot).into_iter().find(|found| found.name == host).unwrap().routes
+}
+
+/// Names of a snapshot's virtual hosts.
+pub fn hosts_of(snapshot: &XdsSnapshot) -> Vec<String> {
+    virtual_hosts(snapshot).into_iter().map(|host| host.name).collect()
+}
+
+/// Virtual hosts, inline or as resources of their own.
+fn virtual_hosts(snapshot: &XdsSnapshot) -> Vec<VirtualHost> {
     let own = snapshot.of_type(type_urls::VIRTUAL_HOST).into_iter().flatten();
     let own = own.map(|(_, resource)| VirtualHost::decode(resource.value()).unwrap());
     let resource = &snapshot.of_type(type_urls::ROUTE).unwrap()["outbound"];
     let routes = RouteConfiguration::decode(resource.value()).unwrap();
-    own.chain(routes.virtual_hosts).find(|found| found.name == host).unwrap().routes
+    own.chain(routes.virtual_hosts).collect()
 }
 
 /// The split of a route, where it has one.
