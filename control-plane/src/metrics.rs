@@ -91,7 +91,7 @@ impl Metrics {
         );
         let rejections =
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
-        let leader = gauge("leader", "1 where this control plane runs the controllers, else 0");
+        let leader = gauge("leader", "Whether this control plane runs the controllers: 1 or 0");
         let streams = StreamMetrics::register(&mut registry);
         let access = AccessMetrics::default();
         access.register(&mut registry);

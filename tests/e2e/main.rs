@@ -7,6 +7,7 @@ mod garbage;
 mod lifecycle;
 mod moves;
 mod outage;
+mod replicas;
 mod serving;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

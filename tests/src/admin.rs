@@ -1,5 +1,6 @@
 //! The admin API, for tests that change configuration faster than a command line can start.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use segue_proto::admin::v1::config_service_client::ConfigServiceClient;
 use segue_proto::admin::v1::status_service_client::StatusServiceClient;
 use segue_proto::admin::v1::wait_activated_response::Outcome;
 use segue_proto::admin::v1::{
-    ApplyRequest, DeleteRequest, ListSidecarsRequest, Sidecar, SourceFile, WaitActivatedRequest,
+    ApplyRequest, DeleteRequest, ListRequest, ListSidecarsRequest, Sidecar, SourceFile,
+    WaitActivatedRequest,
 };
 use segue_proto::config::v1::ResourceKey;
 use tokio::runtime::Runtime;
@@ -61,6 +63,25 @@ impl Admin {
         let request = DeleteRequest { keys, author: "tests".into(), ..DeleteRequest::default() };
         let response = self.runtime.block_on(self.config.delete(request));
         Ok(response.map_err(io::Error::other)?.into_inner().revision)
+    }
+
+    /// Names of all resources of a kind in all namespaces.
+    pub fn names(&mut self, kind: &str) -> io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        let mut request = ListRequest { kind: kind.to_owned(), ..ListRequest::default() };
+        loop {
+            let response = self.runtime.block_on(self.config.list(request.clone()));
+            let page = response.map_err(io::Error::other)?.into_inner();
+            names.extend(page.resources.into_iter().filter_map(|entry| {
+                // The name stands on a line of its own in canonical YAML.
+                let name = entry.yaml.lines().find_map(|line| line.strip_prefix("  name: "))?;
+                Some(name.to_owned())
+            }));
+            if page.next_page_token.is_empty() {
+                return Ok(names);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// Waits until every connected sidecar runs on the revision; gives their number.

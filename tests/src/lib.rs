@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod binaries;
 pub mod echo;
+pub mod etcd;
 pub mod fetch;
 pub mod load;
 pub mod mesh;

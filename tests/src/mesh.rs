@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::admin::Admin;
 use crate::binaries::Binaries;
 use crate::process::{Process, Program};
-use crate::{fetch, wait};
+use crate::{etcd, fetch, wait};
 
 /// Time for a process to end when asked.
 const END_LIMIT: Duration = Duration::from_secs(20);
@@ -25,6 +25,9 @@ pub struct Mesh {
     binaries: Binaries,
     // Declared before `dir`: processes end before their directory goes.
     control_plane: ControlPlane,
+    /// Others that serve the same configuration.
+    replicas: Vec<ControlPlane>,
+    _etcd: Option<Process>,
     dir: TempDir,
 }
 
@@ -44,7 +47,31 @@ impl Mesh {
         let binaries = Binaries::find()?;
         let dir = tempfile::Builder::new().prefix("segue-").tempdir()?;
         let control_plane = ControlPlane::start(&binaries, dir.path(), insecure_dev)?;
-        Ok(Self { binaries, control_plane, dir })
+        Ok(Self { binaries, control_plane, replicas: Vec::new(), _etcd: None, dir })
+    }
+
+    /// Starts several control planes on one etcd, of which `program` is the path. Sidecars know
+    /// all of them; what else this mesh does it asks of the first.
+    pub fn start_on_etcd(program: &Path, control_planes: usize) -> io::Result<Self> {
+        let binaries = Binaries::find()?;
+        let dir = tempfile::Builder::new().prefix("segue-").tempdir()?;
+        let (etcd, url) = etcd::start(program, dir.path())?;
+        let start = |number: usize| {
+            let name = format!("control-plane-{number}");
+            let program = Program::new(&name, binaries.control_plane(), dir.path())
+                .arg("--insecure-dev")
+                .flag("--data-dir", dir.path().join(&name))
+                .flag("--etcd", &url);
+            ControlPlane::start_program(&program)
+        };
+        let control_plane = start(1)?;
+        let replicas = (2..=control_planes).map(start).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { binaries, control_plane, replicas, _etcd: Some(etcd), dir })
+    }
+
+    /// All control planes, the first first.
+    pub fn control_planes(&mut self) -> Vec<&mut ControlPlane> {
+        std::iter::once(&mut self.control_plane).chain(&mut self.replicas).collect()
     }
 
     /// The file of a token that the control plane made, `operator` or `join`.
@@ -88,12 +115,14 @@ impl Mesh {
     pub fn sidecar_with(&self, node_id: &str, flags: &[(&str, &str)]) -> io::Result<Sidecar> {
         let data_dir = self.dir().join(node_id);
         fs::create_dir_all(&data_dir)?;
-        let xds = format!("http://{}", self.control_plane.xds_address);
+        let control_planes = std::iter::once(&self.control_plane).chain(&self.replicas);
+        let xds: Vec<String> =
+            control_planes.map(|one| format!("http://{}", one.xds_address)).collect();
         let mut program = Program::new(node_id, self.binaries.sidecar(), self.dir())
             .flag("--service", "caller")
             .flag("--version", "v1")
             .flag("--node-id", node_id)
-            .flag("--control-plane", xds)
+            .flag("--control-plane", xds.join(","))
             .flag("--data-dir", &data_dir);
         if !flags.iter().any(|(flag, _)| *flag == "--app-address") {
             program = program.flag("--app-address", "127.0.0.1:9");
@@ -176,6 +205,10 @@ impl ControlPlane {
         if insecure_dev {
             program = program.arg("--insecure-dev");
         }
+        Self::start_program(&program)
+    }
+
+    fn start_program(program: &Program) -> io::Result<Self> {
         let on = |xds: SocketAddr, admin: SocketAddr, http: SocketAddr| {
             program
                 .clone()

@@ -57,6 +57,7 @@ pub fn store_status(error: &StoreError) -> Status {
         StoreError::Stopped(_)
         | StoreError::InUse { .. }
         | StoreError::Open { .. }
+        | StoreError::Setting { .. }
         | StoreError::Unreachable(_) => Code::Unavailable,
         StoreError::NewerFormat { .. } | StoreError::NotEmpty { .. } => Code::FailedPrecondition,
         StoreError::TooLarge { .. } => Code::ResourceExhausted,

@@ -183,6 +183,8 @@ pub enum StoreError {
         "{bytes} bytes are more than this store takes at one time ({most}): commit less at once"
     )]
     TooLarge { bytes: usize, most: usize },
+    #[error("{setting} {value}: {reason}")]
+    Setting { setting: &'static str, value: String, reason: String },
     #[error("etcd cannot be reached, and nothing was committed: try again ({0})")]
     Unreachable(String),
     #[error(

@@ -95,8 +95,7 @@ impl Connection {
             .map(|url| member(settings, url))
             .collect::<Result<Vec<Channel>, StoreError>>()?;
         if members.is_empty() {
-            let (file, reason) = ("--etcd".to_owned(), "it names no member".to_owned());
-            return Err(StoreError::Open { file, reason });
+            return Err(wrong("--etcd", "", "it names no member"));
         }
         let user = settings.user_file.as_deref().map(user).transpose()?.map(Arc::new);
         Ok(Self { members: members.into(), asked: Arc::default(), user })
@@ -356,7 +355,7 @@ fn member(settings: &EtcdSettings, url: &str) -> Result<Channel, StoreError> {
     let fail = |error: tonic::transport::Error| {
         let reason = std::error::Error::source(&error)
             .map_or_else(|| error.to_string(), ToString::to_string);
-        StoreError::Open { file: url.to_owned(), reason }
+        wrong("--etcd", url, &reason)
     };
     let mut endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(fail)?
@@ -367,8 +366,7 @@ fn member(settings: &EtcdSettings, url: &str) -> Result<Channel, StoreError> {
     if url.starts_with("https://") {
         endpoint = endpoint.tls_config(tls(settings)?).map_err(fail)?;
     } else if !url.starts_with("http://") {
-        let reason = "it shall begin with http:// or https://".to_owned();
-        return Err(StoreError::Open { file: url.to_owned(), reason });
+        return Err(wrong("--etcd", url, "it shall begin with http:// or https://"));
     }
     Ok(endpoint.connect_lazy())
 }
@@ -376,27 +374,29 @@ fn member(settings: &EtcdSettings, url: &str) -> Result<Channel, StoreError> {
 fn tls(settings: &EtcdSettings) -> Result<ClientTlsConfig, StoreError> {
     let mut tls = ClientTlsConfig::new();
     tls = match &settings.ca {
-        Some(file) => tls.ca_certificate(Certificate::from_pem(read(file)?)),
+        Some(file) => tls.ca_certificate(Certificate::from_pem(read("--etcd-ca", file)?)),
         None => tls.with_native_roots(),
     };
     if let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) {
-        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        let certificate = read("--etcd-cert", certificate)?;
+        tls = tls.identity(Identity::from_pem(certificate, read("--etcd-key", key)?));
     }
     Ok(tls)
 }
 
 fn user(file: &Path) -> Result<User, StoreError> {
-    let line = String::from_utf8_lossy(&read(file)?).into_owned();
+    let setting = "--etcd-user-file";
+    let line = String::from_utf8_lossy(&read(setting, file)?).into_owned();
     let (name, password) = line.trim_end().split_once(':').ok_or_else(|| {
-        let reason = "it shall hold one line, name:password".to_owned();
-        StoreError::Open { file: file.display().to_string(), reason }
+        wrong(setting, &file.display().to_string(), "it shall hold one line, name:password")
     })?;
     Ok(User { name: name.to_owned(), password: password.to_owned(), token: RwLock::default() })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, StoreError> {
-    fs::read(file).map_err(|error| StoreError::Open {
-        file: file.display().to_string(),
-        reason: error.to_string(),
-    })
+fn read(setting: &'static str, file: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(file).map_err(|error| wrong(setting, &file.display().to_string(), &error.to_string()))
+}
+
+fn wrong(setting: &'static str, value: &str, reason: &str) -> StoreError {
+    StoreError::Setting { setting, value: value.to_owned(), reason: reason.to_owned() }
 }

@@ -285,6 +285,41 @@ async fn a_member_that_is_gone_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn a_password_opens_etcd_and_a_token_that_it_forgot_is_asked_for_again() {
+    let Some(mut etcd) = EtcdProcess::start_or_skip().await else { return };
+    etcd.ask_for_passwords().await;
+    let directory = tempfile::tempdir().unwrap();
+    let with = |line: &str| {
+        let file = directory.path().join(line.trim().replace(':', "-"));
+        std::fs::write(&file, line).unwrap();
+        EtcdSettings { user_file: Some(file), ..etcd.settings() }
+    };
+    for (settings, said) in [
+        (etcd.settings(), "user name is empty"),
+        (with("segue:wrong"), "invalid user ID or password"),
+        (with("segue"), "one line, name:password"),
+    ] {
+        let error = EtcdStore::connect(&settings, 10).await.err().unwrap().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let store = EtcdStore::connect(&with("segue:p:w\n"), 10).await.unwrap();
+    store.commit(put(1, &[("a", "v1")])).await.unwrap();
+    // It holds tokens in memory only.
+    etcd.kill();
+    assert!(etcd.start().await);
+    let committed = timeout(SOON, async {
+        loop {
+            match store.commit(put(2, &[("a", "v2")])).await {
+                Ok(revision) => break revision,
+                Err(error) => assert!(matches!(error, StoreError::Unreachable(_)), "{error}"),
+            }
+        }
+    });
+    assert_eq!(committed.await.unwrap(), Revision(2));
+    assert!(store.stand("one").await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_store_that_was_put_back_is_not_followed() {
     let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
     let store = etcd.connect(10).await;

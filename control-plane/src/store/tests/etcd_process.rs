@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -88,6 +89,35 @@ impl EtcdProcess {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on it knows `segue` by the password `p:w`, and nobody else but `root`.
+    pub async fn ask_for_passwords(&self) {
+        let (key, end) = ("L3NlZ3VlLw==", "L3NlZ3VlMA==");
+        let permission = format!(
+            r#"{{"name":"segue","perm":{{"permType":"READWRITE","key":"{key}","range_end":"{end}"}}}}"#
+        );
+        for (path, body) in [
+            ("user/add", r#"{"name":"root","password":"secret"}"#),
+            ("role/add", r#"{"name":"root"}"#),
+            ("user/grant", r#"{"user":"root","role":"root"}"#),
+            ("user/add", r#"{"name":"segue","password":"p:w"}"#),
+            ("role/add", r#"{"name":"segue"}"#),
+            ("role/grant", permission.as_str()),
+            ("user/grant", r#"{"user":"segue","role":"segue"}"#),
+            ("enable", "{}"),
+        ] {
+            let request = format!(
+                "POST /v3/auth/{path} HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        }
     }
 
     pub fn settings(&self) -> EtcdSettings {
