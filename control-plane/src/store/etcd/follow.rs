@@ -60,7 +60,7 @@ pub async fn follow(store: Weak<Inner>, mut seen: i64) {
     }
 }
 
-/// Takes what the watch tells, until it ends or tells something that needs a read.
+/// Takes what the watch tells, until that needs a read; an error where the watch ends.
 async fn receive(
     store: &Weak<Inner>,
     stream: &mut Streaming<WatchResponse>,
@@ -70,7 +70,8 @@ async fn receive(
         let Some(inner) = store.upgrade() else { return Ok(()) };
         let response = match message {
             Ok(Some(response)) if !response.canceled => response,
-            Ok(_) => return Ok(()),
+            // Whatever the reason, a watch that ends again and again is not begun without a pause.
+            Ok(_) => return Err(StoreError::Unreachable("the watch was ended".to_owned())),
             Err(status) => {
                 inner.connection.broken();
                 return Err(StoreError::Unreachable(status.message().to_owned()));
