@@ -187,9 +187,11 @@ impl Connection {
             }
         };
         result.map_err(|error| {
-            // Never written, or refused by a GOAWAY before it was looked at.
+            // Never written, refused, or begun when a GOAWAY without error had come: such a stream
+            // was not looked at (RFC 9113, section 6.8).
             let text = chain(&error);
-            if error.is_canceled() || text.contains("REFUSED_STREAM") {
+            let goes_away = text.contains("connection error received: not a result of an error");
+            if error.is_canceled() || goes_away || text.contains("REFUSED_STREAM") {
                 Failure::Unsent(text)
             } else {
                 Failure::Broken(text)

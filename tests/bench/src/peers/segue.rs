@@ -25,6 +25,7 @@ pub fn start(
         .flag("-c", other_core.to_string())
         .arg(binaries.control_plane())
         .arg("--insecure-dev")
+        .arg("--insecure-dev")
         .flag("--data-dir", dir.join("control-plane"))
         .flag("--xds-address", "127.0.0.1:0")
         .flag("--admin-address", "127.0.0.1:0")
