@@ -249,6 +249,11 @@ impl Subscription {
 impl Subscription {
     /// A resource that the client has gets sent again.
     pub(super) fn renew(&mut self, name: &Arc<str>) {
+        if let Some(had) = self.gone.get_mut(name) {
+            // Its removal is still owed. Where it comes back instead, it must not pass for what the
+            // client had: no resource has this version.
+            *had = Had::Brought("".into());
+        }
         if !self.owed.contains_key(name) && self.base.contains_key(name) && self.covers(name) {
             self.owed.insert(Arc::clone(name), Owed::Same);
         }

@@ -312,3 +312,22 @@ fn a_late_refusal_of_what_was_taken_away_since_does_not_stand() {
     session.receive(ack(&gone)).unwrap();
     assert_eq!(session.refusals().count(), 0);
 }
+
+#[test]
+fn a_cluster_that_goes_and_comes_back_brings_its_endpoints_even_where_their_removal_was_owed() {
+    let both = [(CLUSTER, "d", "1"), (ENDPOINT, "d", "0")];
+    let mut session = session(&both);
+    tell(&mut session, again(CLUSTER, &["*"], &[("d", "1")]));
+    // The client is slow to ask for the rest, so the cluster is taken away without it …
+    session.offer(snapshot(2, &[]));
+    session.stop_waiting();
+    let mut heard = settle(&mut session);
+    // … and its endpoints, which went with it, are asked for as if they were there.
+    heard.extend(tell(&mut session, again(ENDPOINT, &["*"], &[("d", "0")])));
+    session.offer(snapshot(3, &both));
+    session.stop_waiting();
+    heard.extend(settle(&mut session));
+    session.stop_waiting();
+    heard.extend(settle(&mut session));
+    assert!(heard.contains(&"+d=0".to_owned()), "{heard:?}");
+}
