@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::settings::Settings;
 use crate::store::{EtcdStore, RedbStore, Store, StoreError};
-use crate::xds::{self, SnapshotCache, XdsServices, xds_services};
+use crate::xds::{self, SnapshotCache, StreamThreads, Streams, XdsServices, xds_services};
 
 /// A running control plane. Dropping it stops it at once.
 pub struct ControlPlane {
@@ -35,6 +35,7 @@ pub struct ControlPlane {
     drain: DrainSignal,
     drain_most: Duration,
     tasks: JoinSet<&'static str>,
+    _stream_threads: StreamThreads,
 }
 
 /// A control plane that does not start.
@@ -54,6 +55,8 @@ pub enum StartError {
     Access(#[from] AccessError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error("threads cannot be started: {0}")]
+    Threads(io::Error),
     #[error("the store cannot be opened: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -63,7 +66,13 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     check_exposure(&settings)?;
     let (store, etcd) = open_store(&settings).await?;
 
-    let (xds, xds_address) = bind("xds", settings.xds_address)?;
+    let stream_threads =
+        StreamThreads::start(settings.xds.xds_threads).map_err(StartError::Threads)?;
+    let streams = stream_threads.streams();
+    let (xds, xds_address) = {
+        let _of_streams = streams.handle().enter();
+        bind("xds", settings.xds_address)?
+    };
     let (admin, admin_address) = bind("admin", settings.admin_address)?;
     let (http, http_address) = bind("http", settings.http_address)?;
 
@@ -97,14 +106,15 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         drain: drain.clone(),
     };
     let api = api.router(access.admin.clone()).await?;
-    let streams = xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone())
-        .behind(access.join.clone(), access.xds_threshold.clone());
+    let services =
+        xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone())
+            .behind(access.join.clone(), access.xds_threshold.clone());
 
     let threshold = access.admin_threshold.clone();
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish(declared.watch(), cache, fleet, drain.clone()));
+    tasks.spawn(publish(declared.watch(), cache, fleet, streams.clone(), drain.clone()));
     tasks.spawn(named("declared", declared.run(drain.clone())));
-    tasks.spawn(named("xds", serve_xds(streams, xds, drain.clone())));
+    tasks.spawn_on(named("xds", serve_xds(services, xds, drain.clone())), streams.handle());
     tasks.spawn(named("admin", serve("admin", api, threshold, admin, drain.clone())));
     if let Some(audit) = access.audit.take() {
         tasks.spawn_blocking(move || {
@@ -122,7 +132,15 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         None => leadership.lead_alone(),
     }
     let drain_most = Duration::from_secs(u64::from(settings.drain_seconds));
-    Ok(ControlPlane { xds_address, admin_address, http_address, drain, drain_most, tasks })
+    Ok(ControlPlane {
+        xds_address,
+        admin_address,
+        http_address,
+        drain,
+        drain_most,
+        tasks,
+        _stream_threads: stream_threads,
+    })
 }
 
 /// The store, once more as what it is where it is etcd.
@@ -168,6 +186,7 @@ async fn publish(
     mut declared: watch::Receiver<declared::State>,
     cache: SnapshotCache,
     fleet: Fleet,
+    streams: Streams,
     drain: DrainSignal,
 ) -> &'static str {
     let name = "publish";
@@ -180,7 +199,7 @@ async fn publish(
     let Some(first) = first else { return name };
     let (sender, receiver) = watch::channel(first);
     let follow = follow(declared, sender);
-    let publisher = Publisher::new(receiver, cache, fleet, discovery::Settings::default());
+    let publisher = Publisher::new(receiver, cache, fleet, streams, discovery::Settings::default());
     tokio::select! {
         () = publisher.run(drain) => {}
         () = follow => {}
@@ -244,8 +263,8 @@ async fn serve(
     }
 }
 
-async fn serve_xds(streams: XdsServices, listener: TcpListener, drain: DrainSignal) {
-    if let Err(error) = streams.serve(listener, drain).await {
+async fn serve_xds(services: XdsServices, listener: TcpListener, drain: DrainSignal) {
+    if let Err(error) = services.serve(listener, drain).await {
         tracing::error!(%error, "the xDS port is not served any more");
     }
 }

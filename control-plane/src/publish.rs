@@ -6,23 +6,28 @@ use std::time::Duration;
 use segue_control_plane_core::config::mesh::MeshConfig;
 use segue_shared::shutdown::DrainSignal;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::discovery::{self, Discovery};
 use crate::fleet::Fleet;
-use crate::xds::SnapshotCache;
+use crate::xds::{SnapshotCache, Streams};
 
 /// Changes that come within this time after a publication are published together.
 const BURST: Duration = Duration::from_millis(100);
+/// The longest such time, however busy the streams are.
+const LONGEST_BURST: Duration = Duration::from_secs(1);
 
 /// Publishes what changes. A change after a quiet time goes out at once; of a burst, the newest
-/// state goes out every 100 ms.
+/// state goes out every 100 ms. Where so many streams take longer to be served, it goes out when
+/// they have been, and had as long again for the answers, but once a second at least: what comes
+/// between is skipped for all of them alike, and compiled and encoded for none.
 #[derive(Debug)]
 pub struct Publisher {
     config: watch::Receiver<Arc<MeshConfig>>,
     discovery: Discovery,
     cache: SnapshotCache,
     fleet: Fleet,
+    streams: Streams,
 }
 
 impl Publisher {
@@ -31,9 +36,10 @@ impl Publisher {
         config: watch::Receiver<Arc<MeshConfig>>,
         cache: SnapshotCache,
         fleet: Fleet,
+        streams: Streams,
         settings: discovery::Settings,
     ) -> Self {
-        Self { config, discovery: Discovery::new(settings), cache, fleet }
+        Self { config, discovery: Discovery::new(settings), cache, fleet, streams }
     }
 
     /// Runs until the drain signal, or until the store's side is gone. A configuration with new
@@ -53,14 +59,21 @@ impl Publisher {
             self.discovery.asked().await;
             self.publish(Arc::clone(&config)).await;
             self.fleet.published(config);
-            let quiet = Instant::now() + BURST;
+            let burst = self.burst().await;
             tokio::select! {
                 changed = self.config.changed() => if changed.is_err() { return },
                 () = self.discovery.changed() => {}
             }
             // After a quiet time this has passed already.
-            sleep_until(quiet).await;
+            sleep_until(burst).await;
         }
+    }
+
+    /// The end of the burst that began with a publication just now.
+    async fn burst(&self) -> Instant {
+        let begin = Instant::now();
+        let _ = timeout(LONGEST_BURST, self.streams.caught_up()).await;
+        begin + (begin.elapsed() * 2).clamp(BURST, LONGEST_BURST)
     }
 
     /// Compiles on a thread of its own: streams go on meanwhile.

@@ -143,9 +143,8 @@ impl Ledger {
     async fn attempt(&self, edit: &Arc<Edit>, terms: &Terms) -> Result<Outcome, ChangeError> {
         let turn = if terms.dry_run { &self.dry_turn } else { &self.turn };
         let turn = Arc::clone(turn).lock_owned().await;
-        // Another control plane may have acknowledged what this one has not heard of.
-        self.store().latest().await?;
-        // What another control plane committed counts: "unchanged" must be true of it.
+        // Another control plane may have acknowledged what this one has not heard of: "unchanged"
+        // must be true of that too.
         self.store().latest().await?;
         let current = self.declared.catch_up().await?;
         let base = current.stored.revision;

@@ -14,8 +14,8 @@ async fn a_single_change_goes_out_at_once_and_a_burst_every_100_ms() {
     let (store, config) = watch::channel(mesh(1));
     let cache = SnapshotCache::default();
     let (drain, fleet) = (DrainSignal::new(), Fleet::new());
-    let publisher =
-        Publisher::new(config, cache.clone(), fleet.clone(), discovery::Settings::default());
+    let settings = discovery::Settings::default();
+    let publisher = Publisher::new(config, cache.clone(), fleet.clone(), Streams::here(), settings);
     let running = tokio::spawn(publisher.run(drain.clone()));
     cache.published().await;
     let class = NodeClass { kind: NodeKind::Sidecar, service: None };

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,9 @@ use http_body::{Body as HttpBody, Frame};
 use prost::Message;
 use tonic::body::Body;
 use tonic::{Code, Status};
+
+use super::chunks::PART_BYTES;
+use super::open::Inbox;
 
 /// Largest request.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -29,12 +33,15 @@ const HEAD_BYTES: usize = 5;
 pub(super) struct Requests<T> {
     body: Body,
     unread: BytesMut,
+    inbox: Inbox,
+    /// Whether the request that is being read is a large one whose turn has come.
+    in_turn: bool,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T: Message + Default> Requests<T> {
-    pub fn new(body: Body) -> Self {
-        Self { body, unread: BytesMut::new(), of: PhantomData }
+    pub fn new(body: Body, inbox: Inbox) -> Self {
+        Self { body, unread: BytesMut::new(), inbox, in_turn: false, of: PhantomData }
     }
 
     /// The next message; `None` when the client has ended the stream. May be dropped and called
@@ -43,10 +50,22 @@ impl<T: Message + Default> Requests<T> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Whether a large request has begun, which waits for its turn, or for the rest of it.
+    pub fn is_large(&self) -> bool {
+        announced(&self.unread) > PART_BYTES
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
         loop {
             if let Some(message) = take_message(&mut self.unread)? {
+                if mem::take(&mut self.in_turn) {
+                    self.inbox.end();
+                }
                 return Poll::Ready(Ok(Some(message)));
+            }
+            if !self.in_turn && self.is_large() {
+                ready!(self.inbox.poll_begin(cx));
+                self.in_turn = true;
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -68,6 +87,12 @@ impl<T: Message + Default> Requests<T> {
             }
         }
     }
+}
+
+/// The length of the message that `unread` begins with.
+fn announced(unread: &[u8]) -> usize {
+    let head = unread.get(1..HEAD_BYTES).and_then(|length| length.try_into().ok());
+    head.map_or(0, |length| u32::from_be_bytes(length) as usize)
 }
 
 /// The first message of `unread` where all of it is there.
@@ -162,6 +187,9 @@ mod tests {
     use http_body_util::{BodyExt as _, Full, StreamBody};
 
     use super::*;
+    use crate::metrics::StreamMetrics;
+    use crate::xds::Settings;
+    use crate::xds::open::OpenStreams;
 
     fn message(type_url: &str) -> DiscoveryRequest {
         DiscoveryRequest { type_url: type_url.to_owned(), ..DiscoveryRequest::default() }
@@ -174,8 +202,14 @@ mod tests {
         frame.freeze()
     }
 
+    fn inbox() -> Inbox {
+        let open = OpenStreams::alone(&Settings::default(), &StreamMetrics::default());
+        open.enter(None).unwrap().inbox()
+    }
+
     fn body(bytes: impl Into<Bytes>) -> Requests<DiscoveryRequest> {
-        Requests::new(Body::new(Full::new(bytes.into()).map_err(|never| match never {})))
+        let body = Full::new(bytes.into()).map_err(|never| match never {});
+        Requests::new(Body::new(body), inbox())
     }
 
     #[tokio::test]
@@ -187,7 +221,7 @@ mod tests {
                 .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))))
                 .collect();
             let cut = StreamBody::new(futures_util::stream::iter(frames));
-            let mut requests = Requests::<DiscoveryRequest>::new(Body::new(cut));
+            let mut requests = Requests::<DiscoveryRequest>::new(Body::new(cut), inbox());
             for expected in ["a", "", "c"] {
                 assert_eq!(requests.next().await.unwrap().unwrap().type_url, expected);
             }

@@ -12,6 +12,7 @@ mod settings;
 mod snapshot_cache;
 mod status;
 mod stream;
+mod threads;
 mod time_to_live;
 
 pub use connections::listen;
@@ -19,3 +20,4 @@ pub use server::{XdsServices, xds_services};
 pub use service::AdsService;
 pub use settings::Settings;
 pub use snapshot_cache::{SnapshotCache, Snapshots};
+pub use threads::{StreamThreads, Streams};

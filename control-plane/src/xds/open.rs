@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use segue_shared::shutdown::DrainSignal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 
 use super::Settings;
@@ -34,6 +36,8 @@ struct Shared {
     connections: Connections,
     places: Arc<Semaphore>,
     pushes: Arc<Semaphore>,
+    /// Large requests at one time: each is held until all of it is there.
+    requests: Arc<Semaphore>,
     begin: Instant,
     /// Time for a client to take a part of a response; then its connection is cut.
     stalled_after: Duration,
@@ -63,11 +67,25 @@ struct Entry {
     stop: DrainSignal,
     /// Why, where it is not the drain.
     why: OnceLock<Status>,
-    /// When the part that is being sent was handed over, in milliseconds since the beginning;
-    /// 0 while nothing is.
-    sending_since: AtomicU64,
-    /// The right to send a large response.
-    push: Mutex<Option<OwnedSemaphorePermit>>,
+    sending: Turn,
+    receiving: Turn,
+}
+
+/// One direction of a stream.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Since when the client is waited for, in milliseconds since the beginning; 0 while it is not.
+    since: AtomicU64,
+    /// The right to a large message.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// The right to read large requests of a stream.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    turns: PollSemaphore,
 }
 
 /// An open stream. Dropping it leaves the registry.
@@ -94,11 +112,19 @@ impl OpenStreams {
             connections,
             places: semaphore(settings.xds_max_streams),
             pushes: semaphore(settings.xds_max_pushes),
+            requests: semaphore(settings.xds_max_pushes),
             begin: Instant::now(),
             stalled_after: Duration::from_secs(u64::from(settings.xds_stalled_seconds)),
             registry: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// A registry of its own, with a place for one connection.
+    #[cfg(test)]
+    pub fn alone(settings: &Settings, metrics: &StreamMetrics) -> Self {
+        let connections = Connections::new(1, metrics.clone());
+        Self::new(settings, connections, metrics.clone(), DrainSignal::new())
     }
 
     /// A place for a stream, whose client has yet to say who it is.
@@ -112,8 +138,8 @@ impl OpenStreams {
             peer,
             stop: shared.drain.child_token(),
             why: OnceLock::new(),
-            sending_since: AtomicU64::new(0),
-            push: Mutex::default(),
+            sending: Turn::default(),
+            receiving: Turn::default(),
         });
         let mut registry = shared.registry();
         registry.serial += 1;
@@ -138,14 +164,15 @@ impl OpenStreams {
         let mut stalled = 0;
         let mut cut = Vec::new();
         for entry in self.shared.registry().streams.values() {
-            let since = entry.sending_since.load(Ordering::Relaxed);
-            let sending = Duration::from_millis(now.saturating_sub(since));
-            if since == 0 || sending < SLOW.min(self.shared.stalled_after) {
+            let waited = [&entry.sending, &entry.receiving].map(|turn| turn.waited(now));
+            let waited = waited.into_iter().max().unwrap_or_default();
+            if waited < SLOW.min(self.shared.stalled_after) {
                 continue;
             }
             stalled += 1;
-            entry.release_push();
-            if sending >= self.shared.stalled_after {
+            entry.sending.release();
+            entry.receiving.release();
+            if waited >= self.shared.stalled_after {
                 cut.extend(entry.peer);
             }
         }
@@ -232,28 +259,53 @@ impl Place {
         }
         // Never closed.
         if let Ok(permit) = Arc::clone(&self.shared.pushes).acquire_owned().await {
-            *self.entry.push() = Some(permit);
+            *self.entry.sending.permit() = Some(permit);
         }
     }
 
     /// A part of a response is handed over.
     pub fn sending(&self) {
-        self.entry.sending_since.store(self.shared.now().max(1), Ordering::Relaxed);
+        self.entry.sending.begin(self.shared.now());
     }
 
     /// The client took the part before last: there is room for another.
     pub fn took(&self) {
-        self.entry.sending_since.store(0, Ordering::Relaxed);
+        self.entry.sending.end();
     }
 
     /// All of a response is handed over.
     pub fn sent(&self) {
-        self.entry.release_push();
+        self.entry.sending.release();
+    }
+
+    /// The right to read large requests of this stream.
+    pub fn inbox(&self) -> Inbox {
+        let turns = PollSemaphore::new(Arc::clone(&self.shared.requests));
+        Inbox { shared: Arc::clone(&self.shared), entry: Arc::clone(&self.entry), turns }
+    }
+}
+
+impl Inbox {
+    /// Waits for the turn of a large request; until [`Inbox::end`].
+    pub fn poll_begin(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Never closed.
+        let permit = ready!(self.turns.poll_acquire(context));
+        *self.entry.receiving.permit() = permit;
+        self.entry.receiving.begin(self.shared.now());
+        Poll::Ready(())
+    }
+
+    /// All of the request is there.
+    pub fn end(&self) {
+        self.entry.receiving.end();
+        self.entry.receiving.release();
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.entry.sending.release();
+        self.entry.receiving.release();
         let mut registry = self.shared.registry();
         registry.streams.remove(&self.serial);
         let Some((node_id, kind)) = self.known.take() else { return };
@@ -264,18 +316,34 @@ impl Drop for Place {
             }
         }
         drop(registry);
-        self.entry.release_push();
         self.shared.metrics.closed(kind);
     }
 }
 
-impl Entry {
-    fn push(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
-        self.push.lock().unwrap_or_else(PoisonError::into_inner)
+impl Turn {
+    fn begin(&self, now: u64) {
+        self.since.store(now.max(1), Ordering::Relaxed);
     }
 
-    fn release_push(&self) {
-        self.push().take();
+    fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the client has been waited for.
+    fn waited(&self, now: u64) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis(now.saturating_sub(since)),
+        }
+    }
+
+    fn permit(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets another stream have its turn.
+    fn release(&self) {
+        self.permit().take();
     }
 }
 

@@ -52,7 +52,7 @@ impl AdsService {
         let request = tonic::Request::from_http(request);
         let peer: Option<SocketAddr> = request.remote_addr();
         let place = self.ads.open.enter(peer)?;
-        let requests = Requests::new(request.into_inner());
+        let requests = Requests::new(request.into_inner(), place.inbox());
         let chunks = responses::<V>(self.ads.clone(), place, requests);
         let mut response = Response::new(Body::new(Responses::new(chunks, peer)));
         let grpc = HeaderValue::from_static("application/grpc");

@@ -8,6 +8,15 @@ use clap::Args;
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "xds")]
 pub struct Settings {
+    /// Threads that serve xDS clients [default: one for each core].
+    #[arg(
+        long,
+        env = "SEGUE_XDS_THREADS",
+        value_name = "THREADS",
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
+    pub xds_threads: Option<u32>,
+
     /// Connections to the xDS port at one time; further ones are closed at once.
     #[arg(
         long,
@@ -28,8 +37,9 @@ pub struct Settings {
     )]
     pub xds_max_streams: u32,
 
-    /// Large responses (more than 32 KiB) that are sent at one time. After a restart all clients
-    /// come at once: none is refused, and so many are served side by side.
+    /// Large responses (more than 32 KiB) that are sent at one time, and as many large requests
+    /// that are read. After a restart all clients come at once, and tell what they hold: none is
+    /// refused, and so many are served side by side.
     #[arg(
         long,
         env = "SEGUE_XDS_MAX_PUSHES",
@@ -39,7 +49,8 @@ pub struct Settings {
     )]
     pub xds_max_pushes: u32,
 
-    /// Time for a client to take a part of a response before its connection is cut, in seconds.
+    /// Time for a client to take a part of a response, or to send the whole of a large request,
+    /// before its connection is cut, in seconds.
     #[arg(
         long,
         env = "SEGUE_XDS_STALLED_SECONDS",
@@ -64,6 +75,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            xds_threads: None,
             xds_max_connections: 20_000,
             xds_max_streams: 20_000,
             xds_max_pushes: 64,

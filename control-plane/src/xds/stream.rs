@@ -153,11 +153,17 @@ where
         place: &mut Place,
         requests: &mut Requests<V::Request>,
     ) -> Result<Option<Box<Self>>, Status> {
-        let first = place.unless_stopped(timeout(FIRST_REQUEST, requests.next())).await?;
-        let first = first.map_err(|_| {
-            ads.metrics.refused("silent");
-            Status::deadline_exceeded("no request came")
-        })??;
+        let first = loop {
+            match place.unless_stopped(timeout(FIRST_REQUEST, requests.next())).await? {
+                Ok(first) => break first?,
+                // It is we who have not read it yet.
+                Err(_) if requests.is_large() => {}
+                Err(_) => {
+                    ads.metrics.refused("silent");
+                    return Err(Status::deadline_exceeded("no request came"));
+                }
+            }
+        };
         let Some(first) = first else { return Ok(None) };
         let node = V::node(&first).cloned().unwrap_or_default();
         let class = NodeClass::of(&node).map_err(|error| {
@@ -315,23 +321,23 @@ fn malformed(error: &Malformed) -> Status {
 #[cfg(test)]
 mod tests {
     use segue_control_plane_core::xds::{Delta, StateOfTheWorld};
-    use segue_shared::shutdown::DrainSignal;
     use tonic::body::Body;
 
     use super::*;
-    use crate::xds::connections::Connections;
 
     /// There are ten thousand of them.
     #[tokio::test]
     async fn a_stream_is_small() {
         let (metrics, settings) = (StreamMetrics::default(), Settings::default());
-        let connections = Connections::new(1, metrics.clone());
-        let open = OpenStreams::new(&settings, connections, metrics.clone(), DrainSignal::new());
+        let open = OpenStreams::alone(&settings, &metrics);
         let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
         let ads = Ads { cache, fleet, open, metrics, settings };
         let place = || ads.open.enter(None).unwrap();
-        let delta = responses::<Delta>(ads.clone(), place(), Requests::new(Body::empty()));
-        let sotw = responses::<StateOfTheWorld>(ads.clone(), place(), Requests::new(Body::empty()));
+        let (one, other) = (place(), place());
+        let requests = Requests::new(Body::empty(), one.inbox());
+        let delta = responses::<Delta>(ads.clone(), one, requests);
+        let requests = Requests::new(Body::empty(), other.inbox());
+        let sotw = responses::<StateOfTheWorld>(ads.clone(), other, requests);
         let boxed = size_of::<Conversation<Delta>>();
         for bytes in [size_of_val(&delta), size_of_val(&sotw)] {
             assert!(bytes + boxed <= 4608, "{bytes} + {boxed} bytes");
