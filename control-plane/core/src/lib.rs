@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod compile;
 pub mod config;
+mod cost;
 pub mod diff;
 pub mod snapshot;
 pub mod xds;

@@ -1,5 +1,8 @@
 //! What one class of node gets: resources by type and name, encoded once.
 
+mod batch;
+mod transition;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +13,9 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use segue_shared::ids::Revision;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+pub use batch::{Batch, Form};
+pub use transition::{Transition, Transitions};
 
 /// Resources of one type by name. Copies share everything, and two snapshots share what is the same
 /// in both, so that comparing them costs what differs.
@@ -24,6 +30,8 @@ pub struct XdsSnapshot {
     pub digest: u64,
     /// Type URL to resources; only types that have any.
     pub resources: BTreeMap<&'static str, Resources>,
+    /// How clients get here.
+    pub transitions: Transitions,
 }
 
 impl XdsSnapshot {

@@ -1,93 +1,60 @@
-//! A response as bytes, made part by part as the client takes them.
-//!
-//! Protobuf allows it: messages that follow each other are one message with the repeated fields of
-//! all. So a response of a megabyte that waits for a slow client costs a list of what is in it, and
-//! the part that is on its way.
+//! A response as gRPC frames it, in chunks that are made as the client takes them.
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use segue_control_plane_core::xds::{Response, Variant};
+use segue_control_plane_core::xds::{Message, Response, Variant};
 use tonic::Status;
 
 use super::frames;
 
-/// Bytes of resources after which a part ends.
-pub(super) const PART_BYTES: usize = 32 * 1024;
-
 /// What is left of a response.
 #[derive(Debug)]
 pub(super) struct Chunks<V> {
-    /// How long the whole message is; `None` once that is said.
-    bytes: Option<usize>,
-    parts: VecDeque<Response>,
+    message: Message,
+    begun: bool,
     of: PhantomData<fn() -> V>,
 }
 
 impl<V: Variant> Chunks<V> {
     pub fn of(response: Response) -> Self {
-        let parts = split(response);
-        let bytes = parts.iter().map(V::encoded_len).sum();
-        Self { bytes: Some(bytes), parts, of: PhantomData }
+        Self { message: Message::of::<V>(response), begun: false, of: PhantomData }
     }
 
     /// Bytes of the whole message.
     pub fn bytes(&self) -> usize {
-        self.bytes.unwrap_or(0)
+        self.message.bytes()
     }
 
     /// The next chunk; `None` after the last.
     pub fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        let Some(part) = self.parts.pop_front() else { return Ok(None) };
-        let mut chunk = frames::begin(self.bytes.take(), V::encoded_len(&part))?;
-        V::encode(&part, &mut chunk);
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(self.message.next_part());
+        }
+        let mut chunk = frames::begin(self.message.bytes(), self.message.first_bytes())?;
+        self.message.put_first(&mut chunk);
         Ok(Some(chunk.freeze()))
     }
 }
 
-/// Parts that together say the same. Most responses are one.
-fn split(mut response: Response) -> VecDeque<Response> {
-    let mut parts = VecDeque::with_capacity(1);
-    let resources = std::mem::take(&mut response.resources);
-    let unsaid = |response: &Response| Response {
-        type_url: "".into(),
-        nonce: String::new(),
-        version_info: String::new(),
-        resources: Vec::new(),
-        removed: Vec::new(),
-        errors: Vec::new(),
-        ..*response
-    };
-    let mut bytes = 0;
-    for resource in resources {
-        if bytes > PART_BYTES {
-            let next = unsaid(&response);
-            parts.push_back(std::mem::replace(&mut response, next));
-            bytes = 0;
-        }
-        bytes += resource.wrapped().len();
-        response.resources.push(Arc::clone(&resource));
-    }
-    parts.push_back(response);
-    parts
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use envoy_types::pb::envoy::config::cluster::v3::Cluster;
     use envoy_types::pb::envoy::service::discovery::v3::{
         DeltaDiscoveryResponse, DiscoveryResponse,
     };
-    use prost::Message;
-    use segue_control_plane_core::snapshot::EncodedResource;
-    use segue_control_plane_core::xds::{Delta, StateOfTheWorld};
+    use prost::Message as _;
+    use segue_control_plane_core::snapshot::{Batch, EncodedResource};
+    use segue_control_plane_core::xds::{Delta, PART_BYTES, StateOfTheWorld};
     use segue_shared::xds_names::type_urls::CLUSTER;
 
     use super::*;
 
-    fn response(clusters: usize) -> Response {
+    type Clusters = Vec<Arc<EncodedResource>>;
+
+    fn response(clusters: usize, batch: fn(Clusters) -> Arc<Batch>) -> Response {
         let cluster = |i| {
             let name = format!("default/chat/v{i:06}");
             let alt_stat_name = "x".repeat(500);
@@ -98,7 +65,7 @@ mod tests {
             type_url: CLUSTER.into(),
             nonce: "7".to_owned(),
             version_info: "9".to_owned(),
-            resources: (0..clusters).map(cluster).collect(),
+            resources: batch((0..clusters).map(cluster).collect()),
             removed: vec!["default/gone/v1".into()],
             errors: Vec::new(),
             ttl: None,
@@ -123,8 +90,11 @@ mod tests {
 
     #[test]
     fn a_response_in_parts_reads_as_one() {
-        for (clusters, parts) in [(0, 1), (3, 1), (1000, 19)] {
-            let said = response(clusters);
+        let few = [(0, 1), (3, 1), (1000, 20)].map(|(clusters, parts)| (clusters, parts, false));
+        for (clusters, parts, is_shared) in few.into_iter().chain([(3, 1, true), (1000, 20, true)])
+        {
+            let batch = if is_shared { Batch::shared } else { Batch::single };
+            let said = response(clusters, batch);
             let (bytes, count) = whole::<Delta>(said.clone());
             assert_eq!(count, parts);
             let read = DeltaDiscoveryResponse::decode(&*bytes).unwrap();

@@ -15,24 +15,23 @@ use futures_util::Stream;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use prost::Message;
+use segue_control_plane_core::xds::PART_BYTES;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::chunks::PART_BYTES;
 use super::open::Inbox;
+use super::unread::{HEAD_BYTES, Unread};
 
 /// Largest request.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Largest response: a snapshot's resources of one type.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
-/// Compression flag and length.
-const HEAD_BYTES: usize = 5;
 
 /// The messages of a request's body. Holds memory only while a message is incomplete.
 #[derive(Debug)]
 pub(super) struct Requests<T> {
     body: Body,
-    unread: BytesMut,
+    unread: Unread,
     inbox: Inbox,
     /// Whether the request that is being read is a large one whose turn has come.
     in_turn: bool,
@@ -41,7 +40,7 @@ pub(super) struct Requests<T> {
 
 impl<T: Message + Default> Requests<T> {
     pub fn new(body: Body, inbox: Inbox) -> Self {
-        Self { body, unread: BytesMut::new(), inbox, in_turn: false, of: PhantomData }
+        Self { body, unread: Unread::default(), inbox, in_turn: false, of: PhantomData }
     }
 
     /// The next message; `None` when the client has ended the stream. May be dropped and called
@@ -52,7 +51,7 @@ impl<T: Message + Default> Requests<T> {
 
     /// Whether a large request has begun, which waits for its turn, or for the rest of it.
     pub fn is_large(&self) -> bool {
-        announced(&self.unread) > PART_BYTES
+        self.unread.announced() > PART_BYTES
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Status>> {
@@ -71,7 +70,7 @@ impl<T: Message + Default> Requests<T> {
                 Some(Ok(frame)) => {
                     // Trailers of a request say nothing.
                     if let Ok(data) = frame.into_data() {
-                        self.unread.extend_from_slice(&data);
+                        self.unread.push(data);
                     }
                 }
                 // The client reset the stream, which is how some of them leave.
@@ -79,7 +78,7 @@ impl<T: Message + Default> Requests<T> {
                     return Poll::Ready(Ok(None));
                 }
                 Some(Err(status)) => return Poll::Ready(Err(status)),
-                None if self.unread.is_empty() => return Poll::Ready(Ok(None)),
+                None if !self.unread.has_remaining() => return Poll::Ready(Ok(None)),
                 None => {
                     let cut = Status::invalid_argument("the stream ends within a message");
                     return Poll::Ready(Err(cut));
@@ -89,38 +88,30 @@ impl<T: Message + Default> Requests<T> {
     }
 }
 
-/// The length of the message that `unread` begins with.
-fn announced(unread: &[u8]) -> usize {
-    let head = unread.get(1..HEAD_BYTES).and_then(|length| length.try_into().ok());
-    head.map_or(0, |length| u32::from_be_bytes(length) as usize)
-}
-
 /// The first message of `unread` where all of it is there.
-fn take_message<T: Message + Default>(unread: &mut BytesMut) -> Result<Option<T>, Status> {
-    let Some(mut head) = unread.get(..HEAD_BYTES) else { return Ok(None) };
-    if head.get_u8() != 0 {
+fn take_message<T: Message + Default>(unread: &mut Unread) -> Result<Option<T>, Status> {
+    let Some([compressed, ..]) = unread.head() else { return Ok(None) };
+    if compressed != 0 {
         return Err(Status::unimplemented("messages must not be compressed"));
     }
-    let length = head.get_u32() as usize;
+    let length = unread.announced();
     if length > MAX_REQUEST_BYTES {
         return Err(Status::resource_exhausted(format!(
             "a request of {length} bytes: {MAX_REQUEST_BYTES} is the most"
         )));
     }
-    let Some(bytes) = unread.get(HEAD_BYTES..HEAD_BYTES + length) else { return Ok(None) };
-    let message = T::decode(bytes)
-        .map_err(|error| Status::invalid_argument(format!("not the expected message: {error}")))?;
-    unread.advance(HEAD_BYTES + length);
-    if unread.is_empty() {
-        *unread = BytesMut::new();
+    if unread.remaining() < HEAD_BYTES + length {
+        return Ok(None);
     }
+    unread.advance(HEAD_BYTES);
+    let message = T::decode(unread.take(length))
+        .map_err(|error| Status::invalid_argument(format!("not the expected message: {error}")))?;
     Ok(Some(message))
 }
 
-/// A buffer for a part of a message of `part_bytes`. That of the first part begins with the head of
-/// the frame, for which `bytes` says how long the whole message is.
-pub(super) fn begin(bytes: Option<usize>, part_bytes: usize) -> Result<BytesMut, Status> {
-    let Some(bytes) = bytes else { return Ok(BytesMut::with_capacity(part_bytes)) };
+/// A buffer for the first part of a message of `part_bytes`. It begins with the head of the frame,
+/// for which `bytes` says how long the whole message is.
+pub(super) fn begin(bytes: usize, part_bytes: usize) -> Result<BytesMut, Status> {
     let length = u32::try_from(bytes).ok().filter(|_| bytes <= MAX_RESPONSE_BYTES);
     let length = length.ok_or_else(|| {
         Status::resource_exhausted(format!(
@@ -197,7 +188,7 @@ mod tests {
 
     fn framed(message: &DiscoveryRequest) -> Bytes {
         let bytes = message.encoded_len();
-        let mut frame = begin(Some(bytes), bytes).unwrap();
+        let mut frame = begin(bytes, bytes).unwrap();
         message.encode(&mut frame).unwrap();
         frame.freeze()
     }
@@ -226,7 +217,7 @@ mod tests {
                 assert_eq!(requests.next().await.unwrap().unwrap().type_url, expected);
             }
             assert!(requests.next().await.unwrap().is_none());
-            assert_eq!(requests.unread.capacity(), 0, "nothing is kept between messages");
+            assert!(requests.unread.is_idle(), "nothing is kept between messages");
         }
     }
 
@@ -273,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_response_beyond_the_limit_is_not_begun() {
-        let refused = begin(Some(MAX_RESPONSE_BYTES + 1), 1);
+        let refused = begin(MAX_RESPONSE_BYTES + 1, 1);
         assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
     }
 

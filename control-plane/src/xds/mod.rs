@@ -14,6 +14,7 @@ mod status;
 mod stream;
 mod threads;
 mod time_to_live;
+mod unread;
 
 pub use connections::listen;
 pub use server::{XdsServices, xds_services};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use segue_control_plane_core::xds::PART_BYTES;
 use segue_shared::shutdown::DrainSignal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -14,7 +15,6 @@ use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 
 use super::Settings;
-use super::chunks::PART_BYTES;
 use super::connections::Connections;
 use crate::metrics::StreamMetrics;
 

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::piece::{Part, Piece, Placed};
 use super::{NodeKind, base, route};
-use crate::snapshot::{EncodedResource, Resources, XdsSnapshot};
+use crate::snapshot::{EncodedResource, Resources, Transitions, XdsSnapshot};
 
 /// What a snapshot holds of one service, before and after.
 pub(super) struct Change<'a> {
@@ -128,7 +128,12 @@ impl Draft {
         let mark = EncodedResource::new(type_urls::SNAPSHOT_MARK, xds_names::SNAPSHOT_MARK, &mark);
         let marks = self.resources.entry(type_urls::SNAPSHOT_MARK).or_default();
         marks.insert(Arc::clone(mark.name()), Arc::new(mark));
-        let snapshot = XdsSnapshot { revision, digest, resources: self.resources };
+        let snapshot = XdsSnapshot {
+            revision,
+            digest,
+            resources: self.resources,
+            transitions: Transitions::default(),
+        };
         View { snapshot: Arc::new(snapshot), sum: self.sum }
     }
 }

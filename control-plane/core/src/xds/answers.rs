@@ -31,12 +31,12 @@ pub struct Refusal {
 pub enum News {
     /// All of a type, as a first response to a wildcard has it: a map that is shared anyway.
     All(Resources),
-    Some(Vec<Arc<str>>),
+    Some(Arc<[Arc<str>]>),
 }
 
 impl Default for News {
     fn default() -> Self {
-        Self::Some(Vec::new())
+        Self::Some(Arc::default())
     }
 }
 

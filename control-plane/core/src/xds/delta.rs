@@ -4,23 +4,24 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BufMut;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use segue_shared::ids::Revision;
 
 use super::order::{Part, has_legacy_wildcard};
-use super::response::{Client, Response};
+use super::response::Client;
 use super::subscription::{Makes, Subscription, WILDCARD};
 use super::variant::{Content, Extent, Variant};
-use super::wire;
-use crate::snapshot::{EncodedResource, Resources};
+use super::wire::{self, Fields};
+use crate::snapshot::{Batch, Resources, Transitions};
 
 /// `DeltaAggregatedResources`.
 #[derive(Debug)]
 pub enum Delta {}
 
 impl Variant for Delta {
+    const FIELDS: &'static Fields = &wire::DELTA;
+
     type Request = DeltaDiscoveryRequest;
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -84,9 +85,10 @@ impl Variant for Delta {
         of: &mut Subscription,
         _type_url: &str,
         target: &Resources,
+        ways: &Transitions,
         part: Part,
     ) -> Option<Content> {
-        let makes = if part.makes() { of.take_makes(target) } else { Makes::default() };
+        let makes = if part.makes() { of.take_makes(target, ways) } else { Makes::default() };
         let removed = if part.breaks() { of.take_breaks(target) } else { Vec::new() };
         let due = part.makes() && mem::take(&mut of.answer_due);
         if makes.is_empty() && removed.is_empty() && !due {
@@ -98,19 +100,11 @@ impl Variant for Delta {
         Some(content)
     }
 
-    fn version_info(_resources: &[Arc<EncodedResource>], revision: Revision) -> String {
+    fn version_info(_resources: &Batch, revision: Revision) -> String {
         revision.to_string()
     }
 
     fn ttl(client: &Client) -> Option<Duration> {
         client.ttl
-    }
-
-    fn encoded_len(response: &Response) -> usize {
-        wire::len(&wire::DELTA, response)
-    }
-
-    fn encode(response: &Response, to: &mut impl BufMut) {
-        wire::put(&wire::DELTA, response, to);
     }
 }

@@ -1,9 +1,9 @@
 //! The xDS protocol without its streams: from requests and snapshots to responses.
 
 mod answers;
-mod cost;
 mod delta;
 mod holding;
+mod message;
 mod order;
 mod response;
 mod session;
@@ -16,6 +16,7 @@ mod wire;
 pub use answers::Refusal;
 pub use delta::Delta;
 pub use holding::{HeldResource, HeldType, Holding};
+pub use message::{Message, PART_BYTES};
 pub use response::{Client, ResourceError, Response};
 pub use session::{Malformed, Session};
 pub use sotw::StateOfTheWorld;

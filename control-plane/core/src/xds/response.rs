@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 
-use crate::snapshot::EncodedResource;
+use crate::snapshot::Batch;
 
 /// Client feature: resources may come with a time to live.
 const SUPPORTS_TTL: &str = "xds.config.supports-resource-ttl";
@@ -31,7 +31,7 @@ impl Client {
     }
 }
 
-/// One response. [`super::Variant::encode`] writes it as its variant's message.
+/// One response. [`super::Message`] writes it as its variant's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     pub type_url: Arc<str>,
@@ -40,7 +40,7 @@ pub struct Response {
     /// Delta: the revision. State of the world: a digest of the resources, so that equal states
     /// have equal versions.
     pub version_info: String,
-    pub resources: Vec<Arc<EncodedResource>>,
+    pub resources: Arc<Batch>,
     /// Names that the client is to forget, or that do not exist. Only in delta responses.
     pub removed: Vec<Arc<str>>,
     /// What is the matter with names that were asked for.

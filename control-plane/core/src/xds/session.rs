@@ -20,7 +20,7 @@ use super::response::{Client, ResourceError, Response};
 use super::subscription::Subscription;
 use super::unasked::Unasked;
 use super::variant::Variant;
-use crate::snapshot::{Resources, XdsSnapshot};
+use crate::snapshot::{Batch, Resources, XdsSnapshot};
 
 /// Most types of one stream.
 const MAX_TYPES: usize = 32;
@@ -198,6 +198,7 @@ impl<V: Variant> Session<V> {
             if resources.is_empty() {
                 continue;
             }
+            let resources = Batch::single(resources);
             self.nonces += 1;
             subscription.answers.sent(InFlight {
                 nonce: self.nonces,
@@ -309,7 +310,7 @@ impl<V: Variant> Session<V> {
         if subscription.answers.awaits() || !news && !gone {
             return None;
         }
-        let content = V::content(subscription, type_url, target, part)?;
+        let content = V::content(subscription, type_url, target, &self.target.transitions, part)?;
         let revision = self.target.revision;
         self.nonces += 1;
         let (type_url, mut subscription) = self.subscriptions.remove_entry(type_url)?;

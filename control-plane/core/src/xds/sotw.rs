@@ -5,24 +5,25 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BufMut;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use segue_shared::ids::Revision;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::order::{Part, has_legacy_wildcard, is_full_state};
-use super::response::{Client, Response};
+use super::response::Client;
 use super::subscription::{Makes, Subscription, WILDCARD};
 use super::variant::{Content, Extent, Variant};
-use super::wire;
-use crate::snapshot::{EncodedResource, Resources};
+use super::wire::{self, Fields};
+use crate::snapshot::{Batch, EncodedResource, Resources, Transitions};
 
 /// `StreamAggregatedResources`.
 #[derive(Debug)]
 pub enum StateOfTheWorld {}
 
 impl Variant for StateOfTheWorld {
+    const FIELDS: &'static Fields = &wire::STATE_OF_THE_WORLD;
+
     type Request = DiscoveryRequest;
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -96,9 +97,10 @@ impl Variant for StateOfTheWorld {
         of: &mut Subscription,
         type_url: &str,
         target: &Resources,
+        ways: &Transitions,
         part: Part,
     ) -> Option<Content> {
-        let makes = if part.makes() { of.take_makes(target) } else { Makes::default() };
+        let makes = if part.makes() { of.take_makes(target, ways) } else { Makes::default() };
         let removed = if part.breaks() { of.take_breaks(target) } else { Vec::new() };
         let due = part.makes() && mem::take(&mut of.answer_due);
         let whole = is_full_state(type_url, of.wildcard);
@@ -109,31 +111,31 @@ impl Variant for StateOfTheWorld {
         let mut content = Content::new(makes, Vec::new(), whole);
         if whole {
             // What is not yet to be taken away is in it, as absence would do that.
-            content.resources = of.in_sync().chain(of.kept()).cloned().collect();
+            content.resources = if of.has_just(target) {
+                Arc::clone(&ways.between(&Resources::new(), target).makes)
+            } else {
+                Batch::single(of.in_sync().chain(of.kept()).cloned().collect())
+            };
         }
         Some(content)
     }
 
-    fn version_info(resources: &[Arc<EncodedResource>], _revision: Revision) -> String {
-        let mut digest = Xxh3::new();
-        for resource in resources {
-            for part in [&**resource.name(), resource.version()] {
-                digest.update(part.as_bytes());
-                digest.update(&[0]);
-            }
-        }
-        format!("{:016x}", digest.digest())
+    fn version_info(resources: &Batch, _revision: Revision) -> String {
+        resources.digest(digest)
     }
 
     fn ttl(client: &Client) -> Option<Duration> {
         client.ttl.filter(|_| client.resource_in_sotw)
     }
+}
 
-    fn encoded_len(response: &Response) -> usize {
-        wire::len(&wire::STATE_OF_THE_WORLD, response)
+fn digest(resources: &[Arc<EncodedResource>]) -> String {
+    let mut digest = Xxh3::new();
+    for resource in resources {
+        for part in [&**resource.name(), resource.version()] {
+            digest.update(part.as_bytes());
+            digest.update(&[0]);
+        }
     }
-
-    fn encode(response: &Response, to: &mut impl BufMut) {
-        wire::put(&wire::STATE_OF_THE_WORLD, response, to);
-    }
+    format!("{:016x}", digest.digest())
 }

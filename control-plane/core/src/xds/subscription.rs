@@ -11,8 +11,8 @@ use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::answers::{Answers, News, keep};
-use super::cost::look_at;
-use crate::snapshot::{EncodedResource, Resources};
+use crate::cost::look_at;
+use crate::snapshot::{Batch, EncodedResource, Resources, Transitions};
 
 /// The `*` of a subscription.
 pub(super) const WILDCARD: &str = "*";
@@ -73,7 +73,7 @@ impl Had {
 /// What is new for a client.
 #[derive(Debug, Default)]
 pub(super) struct Makes {
-    pub resources: Vec<Arc<EncodedResource>>,
+    pub resources: Arc<Batch>,
     /// Names that were asked for and do not exist.
     pub unknown: Vec<Arc<str>>,
     pub news: News,
@@ -203,6 +203,11 @@ impl Subscription {
             .map(|(_, resource)| resource)
     }
 
+    /// Whether the client has just what a snapshot has, and all of it.
+    pub(super) fn has_just(&self, target: &Resources) -> bool {
+        self.wildcard && self.owed.is_empty() && self.gone.is_empty() && self.is_at(target)
+    }
+
     /// What was sent on this stream, is not in the snapshot and not yet taken away.
     pub(super) fn kept(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
         self.gone.values().filter_map(Had::resource)
@@ -260,28 +265,41 @@ impl Subscription {
     }
 
     /// Takes what is new or changed up to `target`, as sent.
-    pub(super) fn take_makes(&mut self, target: &Resources) -> Makes {
-        if self.wildcard && self.base.is_empty() && self.owed.is_empty() && self.gone.is_empty() {
-            // A first answer: everything, without a list of names.
-            self.base = target.clone();
-            look_at(target.len());
-            let resources = target.values().cloned().collect();
-            return Makes { resources, news: News::All(target.clone()), ..Makes::default() };
+    pub(super) fn take_makes(&mut self, target: &Resources, ways: &Transitions) -> Makes {
+        if self.wildcard && !self.is_at(target) && self.owed.is_empty() && self.gone.is_empty() {
+            return self.go_on(target, ways);
         }
         self.advance(target);
-        let mut makes = Makes::default();
+        let (mut resources, mut unknown) = (Vec::new(), Vec::new());
         let mut news = Vec::with_capacity(self.owed.len());
         for name in mem::take(&mut self.owed).keys() {
             look_at(1);
             if let Some((name, resource)) = self.base.get_key_value(name) {
                 news.push(Arc::clone(name));
-                makes.resources.push(Arc::clone(resource));
+                resources.push(Arc::clone(resource));
             } else {
-                makes.unknown.push(Arc::clone(name));
+                unknown.push(Arc::clone(name));
             }
         }
-        makes.news = News::Some(news);
-        makes
+        Makes { resources: Batch::single(resources), unknown, news: News::Some(news.into()) }
+    }
+
+    /// Of a client that wants everything and has all of some snapshot: it goes the way of all of
+    /// its kind.
+    fn go_on(&mut self, target: &Resources, ways: &Transitions) -> Makes {
+        let way = ways.between(&self.base, target);
+        let had = |(name, old): (&Arc<str>, &Arc<EncodedResource>)| {
+            (Arc::clone(name), Had::Sent(Arc::clone(old)))
+        };
+        self.gone = way.breaks.iter().map(had).collect();
+        let before = mem::replace(&mut self.base, target.clone());
+        let news = if before.is_empty() {
+            // A first answer: everything, without a list of names.
+            News::All(target.clone())
+        } else {
+            News::Some(Arc::clone(&way.names))
+        };
+        Makes { resources: Arc::clone(&way.makes), news, ..Makes::default() }
     }
 
     /// Takes what is to be taken away from the client, as done.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::answers::News;
-use super::cost::look_at;
 use super::subscription::Subscription;
+use crate::cost::look_at;
 use crate::snapshot::Resources;
 
 /// Clients ask for endpoints when they have learnt of a cluster, some of them only after its ACK.

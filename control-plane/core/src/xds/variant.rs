@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::BufMut;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use segue_shared::ids::Revision;
 
 use super::answers::News;
 use super::order::Part;
-use super::response::{Client, Response};
+use super::response::Client;
 use super::subscription::{Makes, Subscription};
-use crate::snapshot::{EncodedResource, Resources};
+use super::wire::Fields;
+use crate::snapshot::{Batch, Resources, Transitions};
 
 /// [`super::Delta`] or [`super::StateOfTheWorld`].
 pub trait Variant {
@@ -47,20 +47,18 @@ pub trait Variant {
         of: &mut Subscription,
         type_url: &str,
         target: &Resources,
+        ways: &Transitions,
         part: Part,
     ) -> Option<Content>;
 
     /// The version of a response with these resources.
-    fn version_info(resources: &[Arc<EncodedResource>], revision: Revision) -> String;
+    fn version_info(resources: &Batch, revision: Revision) -> String;
 
     /// How long resources live on a client.
     fn ttl(client: &Client) -> Option<std::time::Duration>;
 
-    /// How many bytes [`Variant::encode`] writes.
-    fn encoded_len(response: &Response) -> usize;
-
-    /// Writes a response as the message of the variant.
-    fn encode(response: &Response, to: &mut impl BufMut);
+    /// Field numbers of its response message.
+    const FIELDS: &'static Fields;
 }
 
 /// How much a request asks to be remembered.
@@ -82,7 +80,7 @@ impl Extent {
 /// The content of a response.
 #[derive(Debug)]
 pub struct Content {
-    pub resources: Vec<Arc<EncodedResource>>,
+    pub resources: Arc<Batch>,
     pub removed: Vec<Arc<str>>,
     /// Names that were asked for and do not exist.
     pub unknown: Vec<Arc<str>>,

@@ -1,5 +1,6 @@
-//! Responses as bytes. The resources' bytes are those of the snapshot, copied once.
+//! Responses as bytes. The resources' bytes are those of the snapshot.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::BufMut;
@@ -7,10 +8,11 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use segue_shared::xds_names::CONTROL_PLANE;
 
 use super::response::{ResourceError, Response};
-use crate::snapshot::EncodedResource;
+use crate::snapshot::{EncodedResource, Form};
 
 /// Field numbers of one of the two response messages.
-pub(super) struct Fields {
+#[derive(Debug)]
+pub struct Fields {
     version: u32,
     resources: u32,
     type_url: u32,
@@ -22,13 +24,10 @@ pub(super) struct Fields {
     form: Form,
 }
 
-/// What a response holds of a resource.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// An `envoy.service.discovery.v3.Resource`.
-    Wrapped,
-    /// A `google.protobuf.Any`: of the resource, or of a `Resource` where there is more to say.
-    Any,
+impl Fields {
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
 }
 
 /// `envoy.service.discovery.v3.DeltaDiscoveryResponse`.
@@ -90,19 +89,35 @@ mod error {
     pub const MESSAGE: u32 = 2;
 }
 
-/// How many bytes [`put`] writes.
-pub(super) fn len(fields: &Fields, response: &Response) -> usize {
-    let resources = response
-        .resources
+/// How many bytes [`put_resources`] writes.
+pub(super) fn resources_len(fields: &Fields, response: &Response, range: Range<usize>) -> usize {
+    response.resources[range]
         .iter()
-        .map(|resource| field_len(fields.resources, resource_len(fields.form, response, resource)));
+        .map(|resource| field_len(fields.resources, resource_len(fields.form, response, resource)))
+        .sum()
+}
+
+/// Writes some of the resources.
+pub(super) fn put_resources(
+    fields: &Fields,
+    response: &Response,
+    range: Range<usize>,
+    to: &mut impl BufMut,
+) {
+    for resource in &response.resources[range] {
+        put_head(fields.resources, resource_len(fields.form, response, resource), to);
+        put_resource(fields.form, response, resource, to);
+    }
+}
+
+/// How many bytes [`put_head_fields`] writes.
+pub(super) fn head_len(fields: &Fields, response: &Response) -> usize {
     let removed = fields
         .removed
         .into_iter()
         .flat_map(|field| response.removed.iter().map(move |name| field_len(field, name.len())));
     let errors = response.errors.iter().map(|error| field_len(fields.errors, error_len(error)));
     text_len(fields.version, &response.version_info)
-        + resources.sum::<usize>()
         + text_len(fields.type_url, &response.type_url)
         + text_len(fields.nonce, &response.nonce)
         + removed.sum::<usize>()
@@ -110,13 +125,9 @@ pub(super) fn len(fields: &Fields, response: &Response) -> usize {
         + errors.sum::<usize>()
 }
 
-/// Writes a response as the message whose fields these are.
-pub(super) fn put(fields: &Fields, response: &Response, to: &mut impl BufMut) {
+/// Writes all but the resources.
+pub(super) fn put_head_fields(fields: &Fields, response: &Response, to: &mut impl BufMut) {
     put_text(fields.version, &response.version_info, to);
-    for resource in &response.resources {
-        put_head(fields.resources, resource_len(fields.form, response, resource), to);
-        put_resource(fields.form, response, resource, to);
-    }
     put_text(fields.type_url, &response.type_url, to);
     put_text(fields.nonce, &response.nonce, to);
     if let Some(field) = fields.removed {

@@ -32,9 +32,29 @@ const MOST_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const WINDOW: u32 = 64 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a client in sync holds: type to names and versions. All clients of one scope hold the same,
-/// so one of them keeps it for all.
-pub type Holds = Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>;
+/// What a client in sync holds. All clients of one scope hold the same, so one of them keeps it for
+/// all.
+pub type Holds = Arc<Mutex<Held>>;
+
+/// Names and versions by type.
+#[derive(Debug, Default)]
+pub struct Held {
+    versions: BTreeMap<String, BTreeMap<String, String>>,
+    /// The same as requests say it, where one did since the last change.
+    said: BTreeMap<String, Bytes>,
+}
+
+impl Held {
+    fn say(&mut self, type_url: &str) -> Bytes {
+        if let Some(said) = self.said.get(type_url) {
+            return said.clone();
+        }
+        let all = self.versions.get(type_url).into_iter().flatten();
+        let said = wire::held(all.map(|(name, version)| (&**name, &**version)));
+        self.said.insert(type_url.to_owned(), said.clone());
+        said
+    }
+}
 
 /// A client of the herd.
 pub struct Client {
@@ -98,23 +118,17 @@ impl Client {
             cluster: self.service.clone(),
             user_agent: "segue-sidecar",
         };
-        let held =
-            resume.then(|| self.holds.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        let mut first = BytesMut::new();
+        let mut held = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, (type_url, subscribe)) in WANTED.into_iter().enumerate() {
-            let holds: Vec<(String, String)> = held
-                .as_ref()
-                .and_then(|held| held.get(type_url))
-                .into_iter()
-                .flatten()
-                .map(|(name, version)| (name.clone(), version.clone()))
-                .collect();
+            let holds = if resume { held.say(type_url) } else { Bytes::new() };
             let node = (at == 0).then_some(&node);
-            let request = Request { node, type_url, subscribe, holds: &holds, nonce: "" };
-            first.extend_from_slice(&request.framed());
+            let request = Request { node, type_url, subscribe, holds, nonce: "" };
+            for piece in request.framed() {
+                self.tally.sent(piece.len());
+                requests.send_data(piece, false).map_err(io::Error::other)?;
+            }
         }
-        self.tally.sent(first.len());
-        requests.send_data(first.freeze(), false).map_err(io::Error::other)
+        Ok(())
     }
 
     async fn read(&self, mut body: RecvStream, requests: &mut SendStream<Bytes>) -> io::Result<()> {
@@ -146,7 +160,7 @@ impl Client {
         let broken = || io::Error::other("not a DeltaDiscoveryResponse");
         let answer = Answer::read(message).ok_or_else(broken)?;
         let ack = Request { type_url: answer.type_url, nonce: answer.nonce, ..Request::default() };
-        acks.extend_from_slice(&ack.framed());
+        acks.extend_from_slice(&ack.framed()[0]);
         if self.index == 0 {
             self.keep(&answer).ok_or_else(broken)?;
         }
@@ -161,7 +175,8 @@ impl Client {
 
     fn keep(&self, answer: &Answer<'_>) -> Option<()> {
         let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_type = holds.entry(answer.type_url.to_owned()).or_default();
+        holds.said.remove(answer.type_url);
+        let of_type = holds.versions.entry(answer.type_url.to_owned()).or_default();
         for resource in &answer.resources {
             let (name, version, _) = wire::resource(resource)?;
             of_type.insert(name.to_owned(), version.to_owned());

@@ -27,10 +27,10 @@ pub fn declare(admin: &mut Admin, count: usize) -> io::Result<u64> {
     Ok(revision)
 }
 
-/// A service, with endpoints that differ by `turn`.
+/// A service, whose second version has moved `turn` times.
 pub fn declared(index: usize, turn: usize) -> String {
     let at = |version: usize| {
-        let last = 1 + (index + turn) % 250;
+        let last = 1 + (index + if version == 2 { turn } else { 0 }) % 250;
         vec![([10, version as u8, (index / 250) as u8, last as u8], 8080).into()]
     };
     service(&name(index), &[("v1", at(1)), ("v2", at(2)), ("v3", at(3))])

@@ -116,14 +116,26 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Names and versions from an earlier stream, as the fields that say so.
+pub fn held<'a>(holds: impl Iterator<Item = (&'a str, &'a str)>) -> Bytes {
+    let mut fields = Vec::new();
+    for (name, version) in holds {
+        let mut entry = Vec::new();
+        put(&mut entry, 1, name.as_bytes());
+        put(&mut entry, 2, version.as_bytes());
+        put(&mut fields, 5, &entry);
+    }
+    fields.into()
+}
+
 /// A `DeltaDiscoveryRequest` in its gRPC frame.
 #[derive(Debug, Default)]
 pub struct Request<'a> {
     pub node: Option<&'a Node>,
     pub type_url: &'a str,
     pub subscribe: &'a [&'a str],
-    /// Names and versions from an earlier stream.
-    pub holds: &'a [(String, String)],
+    /// What [`held`] made of what the client has, shared by all clients.
+    pub holds: Bytes,
     pub nonce: &'a str,
 }
 
@@ -137,7 +149,8 @@ pub struct Node {
 }
 
 impl Request<'_> {
-    pub fn framed(&self) -> Bytes {
+    /// What this client says, then what it holds.
+    pub fn framed(&self) -> [Bytes; 2] {
         let mut message = Vec::new();
         if let Some(node) = self.node {
             let mut inner = Vec::new();
@@ -150,20 +163,15 @@ impl Request<'_> {
         for name in self.subscribe {
             put(&mut message, 3, name.as_bytes());
         }
-        for (name, version) in self.holds {
-            let mut entry = Vec::new();
-            put(&mut entry, 1, name.as_bytes());
-            put(&mut entry, 2, version.as_bytes());
-            put(&mut message, 5, &entry);
-        }
         if !self.nonce.is_empty() {
             put(&mut message, 6, self.nonce.as_bytes());
         }
         let mut framed = Vec::with_capacity(message.len() + 5);
         framed.push(0);
-        framed.extend(u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+        let length = message.len() + self.holds.len();
+        framed.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
         framed.append(&mut message);
-        framed.into()
+        [framed.into(), self.holds.clone()]
     }
 }
 
@@ -192,16 +200,15 @@ mod tests {
     fn requests_are_those_of_the_protocol() {
         let node =
             Node { id: "n".to_owned(), cluster: "default/a".to_owned(), user_agent: "tester" };
-        let holds = [("a".to_owned(), "1".to_owned())];
         let long = "x".repeat(300);
         let request = Request {
             node: Some(&node),
             type_url: &long,
             subscribe: &["*"],
-            holds: &holds,
+            holds: held([("a", "1")].into_iter()),
             nonce: "7",
         };
-        let framed = request.framed();
+        let framed = request.framed().concat();
         let read = DeltaDiscoveryRequest::decode(&framed[5..]).unwrap();
         let told = read.node.unwrap();
         assert_eq!((told.id, told.cluster), (node.id.clone(), node.cluster.clone()));

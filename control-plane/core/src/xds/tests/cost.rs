@@ -11,9 +11,9 @@ use segue_shared::xds_names::type_urls::{
 };
 
 use super::world::{ack, again, want};
+use crate::cost::take_looked_at;
 use crate::snapshot::{EncodedResource, XdsSnapshot};
-use crate::xds::cost::take_looked_at;
-use crate::xds::{Client, Delta, Session};
+use crate::xds::{Client, Delta, Message, Session};
 
 const SIDECAR: [&str; 6] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, SNAPSHOT_MARK];
 
@@ -124,6 +124,33 @@ fn a_client_that_is_in_sync_holds_the_snapshot_s_own_maps() {
     for held in session.holding().types {
         assert!(held.is_shared_with(next.of_type(&held.type_url).unwrap()), "{}", held.type_url);
     }
+}
+
+#[test]
+fn what_all_sidecars_get_is_found_and_written_once() {
+    let before = mesh(1_000);
+    let mut after = XdsSnapshot::clone(&before);
+    after.revision = before.revision.next();
+    for service in 0..500 {
+        put(&mut after, ENDPOINT, &format!("default/service-{service:05}"), "2");
+    }
+    put(&mut after, SNAPSHOT_MARK, "snapshot", "2");
+    let after = Arc::new(after);
+    let mut costs = Vec::new();
+    let mut written = Vec::new();
+    for _ in 0..3 {
+        let mut session = sidecar(&before);
+        session.offer(Arc::clone(&after));
+        take_looked_at();
+        let response = session.respond().unwrap();
+        costs.push(take_looked_at());
+        assert_eq!((&*response.type_url, response.resources.len()), (ENDPOINT, 500));
+        let mut message = Message::of::<Delta>(response);
+        let part = message.next_part().unwrap();
+        written.push((part.as_ptr(), part.len()));
+    }
+    assert_eq!(costs, [500, 0, 0]);
+    assert!(written.iter().all(|part| part == &written[0]), "the very same bytes");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use prost::Message;
 use segue_shared::xds_names::type_urls::{CLUSTER, VIRTUAL_HOST};
 
 use super::world::{ack, ask, decoded, snapshot, want};
-use crate::snapshot::EncodedResource;
-use crate::xds::{self as xds, Client, Delta, Response, Session, StateOfTheWorld, Variant};
+use crate::snapshot::{Batch, EncodedResource};
+use crate::xds::{self as xds, Client, Delta, Response, Session, StateOfTheWorld};
 
 const TTL: Duration = Duration::from_millis(90_500);
 
@@ -26,7 +26,7 @@ fn response(ttl: Option<Duration>, is_heartbeat: bool) -> Response {
         type_url: CLUSTER.into(),
         nonce: "17".to_owned(),
         version_info: "4711".to_owned(),
-        resources: vec![resource("a", "v1", b"body"), resource("empty", "v2", b"")],
+        resources: Batch::shared(vec![resource("a", "v1", b"body"), resource("empty", "v2", b"")]),
         removed: vec!["gone".into(), "x".repeat(300).into()],
         errors: vec![
             xds::ResourceError { name: "gone".into(), code: 5, message: "no such Cluster".into() },
@@ -126,8 +126,8 @@ fn the_words_around_a_resource_are_few() {
     );
     session.receive(want(VIRTUAL_HOST, &["*"], &[])).unwrap();
     let response = session.respond().unwrap();
-    let bytes = Delta::encoded_len(&response);
     let of_resource: usize = response.resources.iter().map(|one| one.value().len()).sum();
+    let bytes = xds::Message::of::<Delta>(response).bytes();
     assert!(bytes - of_resource < 200, "{bytes} bytes for a body of {of_resource}");
 }
 

@@ -8,13 +8,17 @@ use envoy_types::pb::google::rpc::Status;
 use segue_shared::ids::Revision;
 
 use crate::snapshot::{EncodedResource, XdsSnapshot};
-use crate::xds::{Response, Variant};
+use crate::xds::{Message, Response, Variant};
 
 /// A response as its variant's message, by way of its bytes.
 pub fn decoded<V: Variant, M: prost::Message + Default>(response: &Response) -> M {
-    let mut bytes = Vec::new();
-    V::encode(response, &mut bytes);
-    assert_eq!(bytes.len(), V::encoded_len(response));
+    let mut message = Message::of::<V>(response.clone());
+    let (announced, mut bytes) = (message.bytes(), Vec::new());
+    message.put_first(&mut bytes);
+    while let Some(part) = message.next_part() {
+        bytes.extend_from_slice(&part);
+    }
+    assert_eq!(bytes.len(), announced);
     M::decode(&*bytes).unwrap()
 }
 

@@ -7,16 +7,16 @@ thread_local! {
 
 /// So many resources are looked at.
 #[cfg(test)]
-pub(super) fn look_at(resources: usize) {
+pub(crate) fn look_at(resources: usize) {
     LOOKED_AT.set(LOOKED_AT.get() + resources);
 }
 
 /// Costs nothing outside of tests.
 #[cfg(not(test))]
-pub(super) const fn look_at(_resources: usize) {}
+pub(crate) const fn look_at(_resources: usize) {}
 
 /// How many resources were looked at since the last call.
 #[cfg(test)]
-pub(super) fn take_looked_at() -> usize {
+pub(crate) fn take_looked_at() -> usize {
     LOOKED_AT.take()
 }
