@@ -84,7 +84,7 @@ pub fn clusters(admin: &Admin) -> Value {
 }
 
 fn virtual_host(domain: &str, host: &VirtualHost, snapshot: &CompiledSnapshot) -> Value {
-    let routes: Vec<Value> = host.routes.iter().map(|it| route(it, snapshot)).collect();
+    let routes: Vec<Value> = host.routes().iter().map(|it| route(it, snapshot)).collect();
     json!({ "domain": domain, "virtualHost": host.name, "routes": routes })
 }
 

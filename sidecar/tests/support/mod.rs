@@ -94,7 +94,7 @@ impl Chat {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
         };
-        let host = VirtualHost { name: "default/chat".into(), routes: vec![Arc::new(route)] };
+        let host = VirtualHost::new("default/chat", vec![Arc::new(route)]);
         CompiledSnapshot {
             generation,
             revision: None,

@@ -53,7 +53,7 @@ mod tests {
     fn table(domains: &[&str], ignore_port: bool) -> RouteTable {
         let mut table = RouteTable { ignore_port, ..RouteTable::default() };
         for domain in domains {
-            let host = Arc::new(VirtualHost { name: (*domain).into(), routes: Vec::new() });
+            let host = Arc::new(VirtualHost::new(*domain, Vec::new()));
             assert!(table.insert(&domain.parse().unwrap(), host));
         }
         table

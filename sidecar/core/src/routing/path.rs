@@ -8,7 +8,7 @@ use crate::snapshot::{PathMatcher, QueryMatcher, Route, RouteMatcher, VirtualHos
 impl VirtualHost {
     /// The first route whose conditions all hold.
     pub fn route(&self, request: &RequestParts<'_>) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| route.matcher.matches(request))
+        self.first(request.path, |route| route.matcher.matches(request))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod route;
+mod route_index;
 
 use std::sync::Arc;
 

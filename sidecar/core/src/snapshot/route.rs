@@ -13,6 +13,7 @@ use segue_shared::bucket::Salt;
 use thiserror::Error;
 
 use super::ClusterIndex;
+use super::route_index::{IndexedPath, RouteIndex};
 
 /// Virtual hosts by authority. Lookup: exact, then longest `*.suffix`, then longest `prefix.*`, then
 /// `*` (Envoy's order).
@@ -113,12 +114,39 @@ impl RouteTable {
     }
 }
 
+/// Most routes of a host that are looked at one by one: among so few that is the fastest.
+const MOST_SCANNED: usize = 8;
+
 /// Routes of one host.
 #[derive(Debug)]
 pub struct VirtualHost {
     pub name: Box<str>,
     /// In the order of the configuration; the first that matches decides.
-    pub routes: Vec<Arc<Route>>,
+    routes: Vec<Arc<Route>>,
+    /// Where there are many.
+    index: Option<RouteIndex>,
+}
+
+impl VirtualHost {
+    /// `routes`: in the order of the configuration.
+    pub fn new(name: impl Into<Box<str>>, routes: Vec<Arc<Route>>) -> Self {
+        let index = (routes.len() > MOST_SCANNED)
+            .then(|| RouteIndex::new(routes.iter().map(|route| route.matcher.path.indexed())));
+        Self { name: name.into(), routes, index }
+    }
+
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The first route that `holds`, of those that a path may match.
+    pub fn first(&self, path: &str, holds: impl Fn(&Route) -> bool) -> Option<&Arc<Route>> {
+        let Some(index) = &self.index else {
+            return self.routes.iter().find(|route| holds(route));
+        };
+        let at = |place: u32| usize::try_from(place).ok().and_then(|place| self.routes.get(place));
+        index.first(path, |place| at(place).is_some_and(|route| holds(route))).and_then(at)
+    }
 }
 
 /// One route.
@@ -153,6 +181,17 @@ pub enum PathMatcher {
     Exact(Box<str>),
     /// The whole path.
     Regex(Regex),
+}
+
+impl PathMatcher {
+    /// What an index knows of it.
+    fn indexed(&self) -> IndexedPath<'_> {
+        match self {
+            Self::Exact(text) => IndexedPath::Exact(text),
+            Self::Prefix(text) | Self::SegmentPrefix(text) => IndexedPath::Prefix(text),
+            Self::Regex(_) => IndexedPath::Other,
+        }
+    }
 }
 
 /// Condition on a header. Several lines of one name are joined by `,` as RFC 9110 section 5.3 says.

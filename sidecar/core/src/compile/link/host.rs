@@ -50,7 +50,7 @@ impl Host {
             }
         }
         let routes = routes.into_iter().map(Arc::new).collect();
-        let routes = Arc::new(VirtualHost { name: Box::from(&*name), routes });
+        let routes = Arc::new(VirtualHost::new(&*name, routes));
         Self { key, domains, routes, places: held }
     }
 }
