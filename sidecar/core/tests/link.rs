@@ -82,7 +82,7 @@ fn indices_of_routes_lead_to_their_clusters_whatever_else_comes_and_goes() {
         put_version(&mut linker, extra, "127.0.0.1:1");
         let snapshot = ready(&mut linker);
         let host = snapshot.routes.virtual_host("chat").unwrap();
-        let RouteAction::Forward(forward) = &host.routes[0].action else { panic!() };
+        let RouteAction::Forward(forward) = &host.routes()[0].action else { panic!() };
         let index = forward.split.choose(&http::HeaderMap::new(), 7);
         assert_eq!(&*snapshot.clusters.get(index).unwrap().name, "a");
     }

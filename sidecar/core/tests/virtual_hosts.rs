@@ -71,7 +71,9 @@ fn host<'a>(snapshot: &'a CompiledSnapshot, domain: &str) -> Option<&'a Arc<Virt
 
 /// The cluster that a domain leads to.
 fn leads_to(snapshot: &CompiledSnapshot, domain: &str) -> Option<String> {
-    let RouteAction::Forward(forward) = &host(snapshot, domain)?.routes[0].action else { panic!() };
+    let RouteAction::Forward(forward) = &host(snapshot, domain)?.routes()[0].action else {
+        panic!()
+    };
     let index = forward.split.choose(&http::HeaderMap::new(), 7);
     Some(snapshot.clusters.get(index)?.name.to_string())
 }
