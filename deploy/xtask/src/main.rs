@@ -31,10 +31,11 @@ enum Verb {
         /// Only tests with one of these in the name of the test or of its program
         filters: Vec<String>,
     },
-    /// Measures the sidecar beside Envoy, HAProxy and nginx, or the control plane, in one run
+    /// Measures the sidecar beside Envoy, HAProxy and nginx, or the control plane, in one run; or
+    /// counts the instructions of a request, and fails where they are too many
     Bench {
         /// What to measure
-        #[arg(default_value = "data-path", value_parser = ["data-path", "control-plane"])]
+        #[arg(default_value = "data-path", value_parser = ["data-path", "control-plane", "instructions"])]
         what: String,
         /// Fewer and shorter rounds: a look, not a measurement
         #[arg(long)]

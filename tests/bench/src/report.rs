@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
 
 use crate::data_path::{Outcome, Series};
+use crate::instructions::Cost;
 
 /// The proxy that the others are compared with.
 const REFERENCE: &str = "envoy";
@@ -94,6 +95,23 @@ pub fn json(outcomes: &[Outcome]) -> Value {
         })
         .collect();
     json!({"works": outcomes})
+}
+
+pub fn print_instructions(costs: &[Cost]) {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["work", "user instructions", "at most"]);
+    for cost in costs {
+        let (found, most) = (format!("{:.0}", cost.instructions), cost.most().to_string());
+        table.add_row([cost.work.name.to_owned(), found, most]);
+    }
+    println!("\none request, one after the other on one connection\n{table}");
+}
+
+pub fn instructions_json(costs: &[Cost]) -> Value {
+    let works = costs.iter().map(|cost| {
+        json!({"work": cost.work.name, "instructions": cost.instructions, "most": cost.most()})
+    });
+    json!({"works": works.collect::<Vec<_>>()})
 }
 
 fn ratio(outcome: &Outcome, series: &Series) -> Option<Spread> {

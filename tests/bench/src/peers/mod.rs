@@ -4,7 +4,7 @@
 mod envoy;
 mod haproxy;
 mod nginx;
-mod segue;
+pub mod segue;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

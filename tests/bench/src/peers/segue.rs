@@ -2,16 +2,24 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use segue_tests::binaries::Binaries;
-use segue_tests::process::Program;
+use segue_tests::process::{Process, Program};
 use segue_tests::{fetch, wait};
 
 use super::{Legs, Proxy, wait_for_port};
 use crate::upstream::Upstream;
+
+/// A sidecar, and the control plane that it needs.
+pub struct Mesh {
+    pub sidecar: Process,
+    pub address: SocketAddr,
+    _control_plane: Process,
+}
 
 pub fn start(
     legs: Legs,
@@ -20,43 +28,58 @@ pub fn start(
     core: u32,
     other_core: u32,
 ) -> io::Result<Proxy> {
-    let binaries = Binaries::find()?;
-    let control_plane = Program::new("control-plane", "taskset", dir)
-        .flag("-c", other_core.to_string())
-        .arg(binaries.control_plane())
-        .arg("--insecure-dev")
-        .arg("--insecure-dev")
-        .flag("--data-dir", dir.join("control-plane"))
-        .flag("--xds-address", "127.0.0.1:0")
-        .flag("--admin-address", "127.0.0.1:0")
-        .flag("--http-address", "127.0.0.1:0")
-        .start()?;
-    let sidecar = Program::new("sidecar", "taskset", dir)
-        .flag("-c", core.to_string())
-        .arg(binaries.sidecar())
-        .flag("--service", "caller")
-        .flag("--version", "v1")
-        .flag("--node-id", "bench")
-        .flag("--workers", "1")
-        .flag("--control-plane", format!("http://{}", control_plane.listening("xds")?))
-        .flag("--outbound-address", "127.0.0.1:0")
-        .flag("--admin-address", "127.0.0.1:0")
-        .flag("--data-dir", dir.join("sidecar"))
-        .start()?;
-    let address = sidecar.listening("outbound")?;
-    apply(&binaries, legs, upstream, dir, &control_plane.listening("admin")?.to_string())?;
-    let admin = sidecar.listening("admin")?;
-    wait::until("the sidecar is ready", Duration::from_secs(20), || {
-        fetch::text(admin, "/readyz").ok()
-    })?;
-    wait_for_port(address)?;
-    let pid = sidecar.id();
-    Ok(Proxy {
-        name: "segue",
-        address,
-        pid,
-        _keep: vec![Box::new(sidecar), Box::new(control_plane)],
-    })
+    let around = ["taskset".into(), "-c".into(), core.to_string()];
+    let mesh = Mesh::start(legs, upstream, dir, &around, other_core, Duration::from_secs(20))?;
+    let pid = mesh.sidecar.id();
+    Ok(Proxy { name: "segue", address: mesh.address, pid, _keep: vec![Box::new(mesh)] })
+}
+
+impl Mesh {
+    /// Starts the sidecar by way of the command `around`, and the rest on `other_core`.
+    pub fn start(
+        legs: Legs,
+        upstream: &Upstream,
+        dir: &Path,
+        around: &[String],
+        other_core: u32,
+        patience: Duration,
+    ) -> io::Result<Self> {
+        let binaries = Binaries::find()?;
+        let control_plane = Program::new("control-plane", "taskset", dir)
+            .flag("-c", other_core.to_string())
+            .arg(binaries.control_plane())
+            .arg("--insecure-dev")
+            .flag("--data-dir", dir.join("control-plane"))
+            .flag("--xds-address", "127.0.0.1:0")
+            .flag("--admin-address", "127.0.0.1:0")
+            .flag("--http-address", "127.0.0.1:0")
+            .start()?;
+        let (first, rest) = around.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let sidecar = rest
+            .iter()
+            .fold(Program::new("sidecar", first, dir), |program, word| program.arg(word))
+            .arg(sidecar_program(&binaries))
+            .flag("--service", "caller")
+            .flag("--version", "v1")
+            .flag("--node-id", "bench")
+            .flag("--workers", "1")
+            .flag("--control-plane", format!("http://{}", control_plane.listening("xds")?))
+            .flag("--outbound-address", "127.0.0.1:0")
+            .flag("--admin-address", "127.0.0.1:0")
+            .flag("--data-dir", dir.join("sidecar"))
+            .start()?;
+        let address = sidecar.listening("outbound")?;
+        apply(&binaries, legs, upstream, dir, &control_plane.listening("admin")?.to_string())?;
+        let admin = sidecar.listening("admin")?;
+        wait::until("the sidecar is ready", patience, || fetch::text(admin, "/readyz").ok())?;
+        wait_for_port(address)?;
+        Ok(Self { sidecar, address, _control_plane: control_plane })
+    }
+}
+
+/// The sidecar that is measured, where it is another build than the rest.
+fn sidecar_program(binaries: &Binaries) -> PathBuf {
+    std::env::var_os("SEGUE_BENCH_SIDECAR").map_or_else(|| binaries.sidecar(), PathBuf::from)
 }
 
 fn apply(
