@@ -90,6 +90,7 @@ pub async fn start_with(
         app: settings.app_address.map(|address| (address, settings.app_protocol)),
         gate: gate.clone(),
         drain_timeout: settings.drain_timeout,
+        door: Arc::new(settings.door()),
     };
     let counters = Arc::new(Counters::new(worker_settings.workers));
     // First what the disk holds, so that the first caller already meets it.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use segue_shared::ids::{ServiceName, VersionLabel};
+use segue_sidecar_core::canonical::{self, AddressRange};
 
 use crate::control_plane::ControlPlanes;
+use crate::http::Door;
 
 /// Segue's sidecar: stands next to one instance of a service and carries its traffic.
 ///
@@ -105,6 +107,36 @@ pub struct Settings {
     /// open]
     #[arg(long, env = "SEGUE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
+    /// Proxies whose X-Forwarded-* and Forwarded headers are believed, as ranges of addresses
+    /// (10.0.0.0/8) separated by commas. What all others tell is replaced by what their connection
+    /// tells; requests of the application beside the sidecar keep what it says of its own callers
+    #[arg(
+        long,
+        env = "SEGUE_TRUSTED_PROXIES",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        value_parser = address_range
+    )]
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Headers that tell upstreams who called
+    #[arg(
+        long,
+        env = "SEGUE_FORWARDED_HEADERS",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "x-forwarded"
+    )]
+    pub forwarded_headers: Vec<ForwardedHeader>,
+    /// Name of this proxy in the Via headers of requests; without it none are added
+    #[arg(long, env = "SEGUE_VIA", value_name = "NAME", value_parser = via)]
+    pub via: Option<String>,
+    /// What is done with escaped slashes and backslashes (%2f, %5c) in paths
+    #[arg(long, env = "SEGUE_ESCAPED_SLASHES", value_enum, default_value = "reject")]
+    pub escaped_slashes: EscapedSlashes,
+    /// Let pass names of headers with underscores, except those that backends could take for headers
+    /// of the mesh, of proxies or of framing
+    #[arg(long, env = "SEGUE_ALLOW_UNDERSCORES")]
+    pub allow_underscores: bool,
     /// Variant of xDS that the sidecar asks for
     #[arg(long, env = "SEGUE_XDS_PROTOCOL", value_enum, default_value = "delta")]
     pub xds_protocol: XdsProtocol,
@@ -135,6 +167,29 @@ pub enum AppProtocol {
     Http1,
     /// HTTP/2 with prior knowledge always.
     Http2,
+}
+
+/// What tells upstreams who called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// Nothing.
+    None,
+}
+
+/// What is done with escaped slashes in paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EscapedSlashes {
+    /// The request is refused.
+    #[default]
+    Reject,
+    /// They stay escapes; for backends that do not take them for slashes.
+    Keep,
+    /// They become slashes before anything looks at the path.
+    Unescape,
 }
 
 /// Variant of xDS.
@@ -182,11 +237,43 @@ impl Settings {
         }
     }
 
+    /// What is asked of requests, and told of callers.
+    pub fn door(&self) -> Door {
+        let tells = |header| self.forwarded_headers.contains(&header);
+        Door {
+            trusted_proxies: self.trusted_proxies.clone(),
+            tells: canonical::ForwardedHeaders {
+                x_forwarded: tells(ForwardedHeader::XForwarded),
+                forwarded: tells(ForwardedHeader::Forwarded),
+            },
+            via: self.via.clone(),
+            escaped_slashes: match self.escaped_slashes {
+                EscapedSlashes::Reject => canonical::EscapedSlashes::Reject,
+                EscapedSlashes::Keep => canonical::EscapedSlashes::Keep,
+                EscapedSlashes::Unescape => canonical::EscapedSlashes::Unescape,
+            },
+            underscores: self.allow_underscores,
+        }
+    }
+
     /// The number of threads that carry traffic, at least 1.
     pub fn worker_count(&self) -> usize {
         let wanted = self.workers.map(usize::from).filter(|&workers| workers > 0);
         wanted.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
     }
+}
+
+fn address_range(text: &str) -> Result<AddressRange, String> {
+    text.trim().parse().map_err(|error: canonical::InvalidAddressRange| error.to_string())
+}
+
+/// A pseudonym as RFC 9110 section 7.6.3 has it: one token.
+fn via(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if text.is_empty() || !text.bytes().all(good) {
+        return Err(format!("{text:?} is no name: use letters, digits, '-', '.' and '_'"));
+    }
+    Ok(text.to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -220,6 +307,30 @@ mod tests {
         assert_eq!(settings.control_planes().urls, ["http://a:1", "https://b:2"]);
         let half = [&args[..], &["--control-plane-cert", "c.pem"]].concat();
         assert!(Settings::try_parse_from(half).is_err());
+    }
+
+    #[test]
+    fn the_door_is_strict_unless_told_otherwise() {
+        let settings = |more: &[&str]| {
+            Settings::try_parse_from([&["segue-sidecar", "--service", "chat"], more].concat())
+        };
+        let strict = settings(&[]).unwrap().door();
+        assert!(strict.trusted_proxies.is_empty() && strict.via.is_none() && !strict.underscores);
+        assert!(strict.tells.x_forwarded && !strict.tells.forwarded);
+        assert_eq!(strict.escaped_slashes, canonical::EscapedSlashes::Reject);
+        let told = settings(&[
+            "--trusted-proxies=10.0.0.0/8, fd00::/8",
+            "--forwarded-headers=forwarded",
+            "--via=segue",
+            "--escaped-slashes=keep",
+            "--allow-underscores",
+        ]);
+        let told = told.unwrap().door();
+        assert_eq!((told.trusted_proxies.len(), told.via.as_deref()), (2, Some("segue")));
+        assert!(told.tells.forwarded && !told.tells.x_forwarded && told.underscores);
+        assert_eq!(told.escaped_slashes, canonical::EscapedSlashes::Keep);
+        assert!(settings(&["--trusted-proxies=10.0.0.1/8"]).is_err());
+        assert!(settings(&["--via=two words"]).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::http::{Direction, serve_connection};
+use crate::http::{Caller, Direction, Door, serve_connection};
 use crate::listener::{BindError, ConnectionGate, Listener, Verdict, accept, bind};
 use crate::outcome::Counters;
 use crate::settings::AppProtocol;
@@ -49,6 +49,8 @@ pub struct WorkerSettings {
     pub gate: ConnectionGate,
     /// Longest wait for running requests at the end.
     pub drain_timeout: Duration,
+    /// What is asked of requests, and told of callers.
+    pub door: Arc<Door>,
 }
 
 /// The running data plane.
@@ -150,12 +152,13 @@ fn run(
             };
             let listener = tokio::net::TcpListener::from_std(socket)?;
             let (worker, drain) = (Rc::clone(&worker), drain.clone());
-            let gate = settings.gate.clone();
-            tokio::task::spawn_local(accept(listener, drain, move |stream| {
+            let (gate, door) = (settings.gate.clone(), Arc::clone(&settings.door));
+            tokio::task::spawn_local(accept(listener, drain, move |stream, address| {
                 let Some(entered) = gate.enter() else { return };
                 let worker = Rc::clone(&worker);
+                let caller = Caller::new(direction, address, &stream, &door);
                 tokio::task::spawn_local(async move {
-                    serve_connection(worker, direction, stream).await;
+                    serve_connection(worker, caller, stream).await;
                     drop(entered);
                 });
             }));

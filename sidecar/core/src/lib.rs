@@ -2,7 +2,9 @@
 //! sockets, no tasks, no clock, no hidden randomness: time and draws are arguments.
 
 pub mod balance;
+pub mod canonical;
 pub mod compile;
+pub mod flood;
 pub mod reject;
 pub mod routing;
 pub mod snapshot;

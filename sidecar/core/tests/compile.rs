@@ -270,6 +270,34 @@ fn a_listener_ends_with_the_router() {
 }
 
 #[test]
+fn a_listener_says_what_is_done_with_escaped_slashes() {
+    use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+    use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+    use segue_sidecar_core::canonical::EscapedSlashes;
+    let with = |action| {
+        let mut message = listener("outbound", "outbound", &[]);
+        let filter = &mut message.filter_chains[0].filters[0];
+        let Some(ConfigType::TypedConfig(any)) = &mut filter.config_type else { unreachable!() };
+        let mut manager = HttpConnectionManager::decode(any.value.as_slice()).unwrap();
+        manager.path_with_escaped_slashes_action = action;
+        any.value = manager.encode_to_vec();
+        message
+    };
+    for (action, expected) in [
+        (0, None),
+        (1, Some(EscapedSlashes::Keep)),
+        (2, Some(EscapedSlashes::Reject)),
+        (4, Some(EscapedSlashes::Unescape)),
+    ] {
+        let compiled = compile_as(type_urls::LISTENER, &with(action)).unwrap();
+        let Compiled::Listener(listener) = compiled else { unreachable!() };
+        assert_eq!(listener.escaped_slashes, expected);
+    }
+    let (path, _) = refused(type_urls::LISTENER, &with(3));
+    assert!(path.ends_with("typed_config.path_with_escaped_slashes_action"), "{path}");
+}
+
+#[test]
 fn an_envelope_with_another_name_is_refused() {
     let bytes = cluster("a", false).encode_to_vec();
     let reject = compile(type_urls::CLUSTER, Some("b"), &bytes).unwrap_err();

@@ -24,12 +24,24 @@ pub struct Pump<B> {
     body: B,
     stream: SendStream<Bytes>,
     chunk: Bytes,
+    sent_bytes: u64,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
     /// Moves `body` into `stream`.
     pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
-        Self { body, stream, chunk: Bytes::new() }
+        Self { body, stream, chunk: Bytes::new(), sent_bytes: 0 }
+    }
+
+    /// How much was handed over so far, while the receiver's window has no room for more of what
+    /// there is to send; else `None`.
+    pub fn blocked_at(&self) -> Option<u64> {
+        (!self.chunk.is_empty()).then_some(self.sent_bytes)
+    }
+
+    /// Gives the stream up.
+    pub fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
     }
 
     /// Ready when all of the body was handed over, or cannot be.
@@ -79,6 +91,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
             }
         }
         let piece = self.chunk.split_to(self.stream.capacity().min(self.chunk.len()));
+        self.sent_bytes += piece.len() as u64;
         let last = self.chunk.is_empty() && self.body.is_end_stream();
         self.stream.send_data(piece, last).map_err(|_| PumpError::Closed)?;
         Poll::Ready(Ok(last))

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use segue_sidecar_core::canonical::clean_trailers;
 use thiserror::Error;
 
 /// A body that broke off.
@@ -81,7 +82,10 @@ impl ReceivedBody {
             }
         }
         Poll::Ready(match ready!(self.stream.poll_trailers(context)) {
-            Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Ok(Some(mut trailers)) => {
+                clean_trailers(&mut trailers);
+                Some(Ok(Frame::trailers(trailers)))
+            }
             Ok(None) => None,
             Err(error) => Some(Err(error.into())),
         })

@@ -144,7 +144,7 @@ pub fn prepare(
         HttpVersion::Http2 => {
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
-            let authority = rewrite.unwrap_or(&context.authority);
+            let authority = rewrite.unwrap_or(context.authority.value());
             let authority = Authority::try_from(authority.as_bytes())
                 .map_err(|_| Reject::BadRequest("exactly one valid Host is needed"))?;
             let mut parts = http::uri::Parts::default();

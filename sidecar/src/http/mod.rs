@@ -1,7 +1,9 @@
 //! A request from its head to its end.
 
 mod body;
+mod caller;
 mod forward;
+mod frame_meter;
 mod headers;
 mod pipeline;
 mod request_context;
@@ -12,6 +14,6 @@ mod server_http1;
 mod server_http2;
 
 pub use body::{ResponseBody, ResponseSource};
-pub use request_context::Direction;
+pub use caller::{Caller, Direction, Door};
 pub use respond::Reject;
 pub use server::serve_connection;

@@ -5,46 +5,57 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
+use segue_sidecar_core::canonical::{CanonPath, EscapedSlashes};
 use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, RouteTable};
 
 use super::body::ResponseBody;
+use super::caller::{Caller, Direction};
 use super::forward::{Target, forward, prepare};
 use super::headers::{self, Found};
-use super::request_context::{Direction, RequestContext, admit, is_grpc};
+use super::request_context::{RequestContext, admit, is_grpc};
 use super::respond::{self, Reject};
 use crate::body::RequestBody;
 use crate::outcome::Outcome;
+use crate::upstream::SnapshotView;
 use crate::worker::Worker;
 
 /// Serves one request. Whatever happens, there is an answer.
 pub async fn serve(
     worker: &Worker,
-    direction: Direction,
+    caller: &Caller,
     request: Request<RequestBody>,
 ) -> Response<ResponseBody> {
+    // The one load of the snapshot; requests for the application need none.
+    let view = (caller.direction == Direction::Outbound).then(|| worker.view());
+    let told = view.as_ref().and_then(|view| view.snapshot.escaped_slashes);
+    let escaped_slashes = told.unwrap_or(caller.door.escaped_slashes);
     let (mut parts, body) = request.into_parts();
-    let context = match admit(&mut parts, &body) {
+    let mut context = match admit(&mut parts, &body, caller, escaped_slashes) {
         Ok(context) => context,
         Err(reject) => return refuse(worker, reject, is_grpc(&parts)),
     };
     let grpc = context.grpc;
     let mut request = Request::from_parts(parts, body);
-    let answered = match direction {
-        Direction::Outbound => serve_outbound(worker, &mut request, &context).await,
-        Direction::Inbound => serve_inbound(worker, &mut request, &context).await,
+    let answered = match &view {
+        Some(view) => serve_outbound(worker, view, &mut request, &mut context).await,
+        None => serve_inbound(worker, &mut request, &mut context).await,
     };
-    answered.unwrap_or_else(|reject| refuse(worker, reject, grpc))
+    let mut response = answered.unwrap_or_else(|reject| refuse(worker, reject, grpc));
+    if context.is_last {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn serve_outbound(
     worker: &Worker,
+    view: &SnapshotView,
     request: &mut Request<RequestBody>,
-    context: &RequestContext,
+    context: &mut RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
-    let view = worker.view();
-    let route = match route(&view.snapshot.routes, request, context)? {
+    let route = match route(&view.snapshot.routes, request, context) {
         Some(route) => route,
         None if view.snapshot.generation == 0 => return Err(Reject::NoConfiguration),
         None => return Err(Reject::NoRoute),
@@ -55,15 +66,15 @@ async fn serve_outbound(
             let (cluster, living) =
                 view.cluster(chosen, &worker.upstreams).ok_or(Reject::NoEndpoint)?;
             headers::edit(request.headers_mut(), &route.request_headers);
-            rewrite_path(request, to, route)?;
+            *request.uri_mut() = Uri::from(target(context, to, route)?);
             let target = Target { cluster, living, forward: Some(to) };
             send(worker, target, request, context).await?
         }
         RouteAction::Direct(answer) => respond::direct(answer).map(ResponseBody::of),
         RouteAction::Redirect(to) => {
-            let authority = context.authority.to_str().unwrap_or_default();
             let prefix = matched_prefix(&route.matcher.path);
-            respond::redirect(to, authority, request.uri(), prefix).map(ResponseBody::of)
+            respond::redirect(to, context.authority.as_str(), &context.path, prefix)
+                .map(ResponseBody::of)
         }
     };
     headers::edit(response.headers_mut(), &route.response_headers);
@@ -73,9 +84,10 @@ async fn serve_outbound(
 async fn serve_inbound(
     worker: &Worker,
     request: &mut Request<RequestBody>,
-    context: &RequestContext,
+    context: &mut RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
     let (cluster, living) = worker.app(context.grpc).ok_or(Reject::NoEndpoint)?;
+    *request.uri_mut() = Uri::from(context.path.take_target());
     send(worker, Target { cluster, living, forward: None }, request, context).await
 }
 
@@ -83,15 +95,9 @@ fn route<'a>(
     routes: &'a RouteTable,
     request: &Request<RequestBody>,
     context: &RequestContext,
-) -> Result<Option<&'a Arc<Route>>, Reject> {
-    let authority = context.authority.to_str().map_err(|_| Reject::NoRoute)?;
-    let Some(host) = routes.virtual_host(authority) else { return Ok(None) };
-    Ok(host.route(&RequestParts {
-        method: request.method(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        headers: request.headers(),
-    }))
+) -> Option<&'a Arc<Route>> {
+    let host = routes.virtual_host_of(&context.authority)?;
+    host.route(&RequestParts::new(request.method(), &context.path, request.headers()))
 }
 
 /// Admission by the cluster's caps, the attempts, and the end of the answer's head.
@@ -112,12 +118,21 @@ async fn send(
     let mut deadline =
         worker.deadlines.at(timeout.and_then(|timeout| arrival.checked_add(timeout)));
     match forward(worker, target, request, &mut deadline).await {
+        // Nobody was asked to change the protocol.
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            outcome.end(false);
+            Err(Reject::UpstreamMalformed)
+        }
         Ok(response) => {
             let (mut parts, source) = response.into_parts();
             outcome.answered(parts.status);
             let found = Found::scan(&parts.headers);
             if headers::strip_hop_by_hop(&mut parts.headers, found).is_err() {
                 parts.headers.remove(CONNECTION);
+            }
+            // The application is no part of the mesh.
+            if target.forward.is_none() && found.has(Found::INTERNAL) {
+                headers::strip_internal(&mut parts.headers);
             }
             let body = ResponseBody::tracked(source, deadline, outcome);
             Ok(Response::from_parts(parts, body))
@@ -139,23 +154,32 @@ fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody>
     response
 }
 
-fn rewrite_path(
-    request: &mut Request<RequestBody>,
+/// What the upstream is asked for.
+fn target(
+    context: &mut RequestContext,
     to: &Forward,
     route: &Route,
-) -> Result<(), Reject> {
-    let Some(rewrite) = &to.path_rewrite else { return Ok(()) };
-    let uri = request.uri();
-    let mut path =
-        respond::rewritten_path(rewrite, uri.path(), matched_prefix(&route.matcher.path));
-    if let Some(query) = uri.query() {
-        path.push('?');
-        path.push_str(query);
+) -> Result<PathAndQuery, Reject> {
+    let path = &context.path;
+    let Some(rewrite) = &to.path_rewrite else { return Ok(context.path.take_target()) };
+    let mut target = respond::rewritten_path(rewrite, path, matched_prefix(&route.matcher.path));
+    if let Some(query) = path.query() {
+        target.push('?');
+        target.push_str(query);
     }
-    let target = PathAndQuery::try_from(path)
-        .map_err(|_| Reject::BadRequest("the rewritten request target is not valid"))?;
-    *request.uri_mut() = Uri::from(target);
-    Ok(())
+    const INVALID: Reject = Reject::BadRequest("the rewritten request target is not valid");
+    // `/a` made `/` turns `/a../b` into dots that were none when the rules looked.
+    if has_dots(&target) {
+        return Err(INVALID);
+    }
+    let target = PathAndQuery::try_from(target).map_err(|_| INVALID)?;
+    let mut canonical = CanonPath::of(target, EscapedSlashes::Keep).map_err(|_| INVALID)?;
+    Ok(canonical.take_target())
+}
+
+fn has_dots(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or(target);
+    path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
 fn matched_prefix(path: &PathMatcher) -> Option<&str> {
@@ -169,9 +193,18 @@ fn matched_prefix(path: &PathMatcher) -> Option<&str> {
 mod tests {
     use std::sync::Arc;
 
+    use segue_sidecar_core::canonical::{Peer, Trust};
+
     use super::*;
+    use crate::http::caller::Door;
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
+
+    #[test]
+    fn dots_that_a_rewrite_makes_are_seen() {
+        assert!(has_dots("/../b") && has_dots("/a/.;x?c"));
+        assert!(!has_dots("/a../b?x=/../") && !has_dots("/...;x"));
+    }
 
     /// The codec moves the future of each request once: its size is a cost of each request.
     #[tokio::test]
@@ -179,8 +212,11 @@ mod tests {
         let counters = Arc::new(Counters::new(1));
         let worker = Worker::new(0, &SnapshotHandle::new(), &counters, None);
         let request = Request::new(RequestBody::Empty);
-        let serving = serve(&worker, Direction::Outbound, request);
+        let door = Arc::new(Door::default());
+        let peer = Peer::new([127, 0, 0, 1].into(), "http", Trust::Application, door.tells);
+        let caller = Caller { direction: Direction::Outbound, peer, door };
+        let serving = serve(&worker, &caller, request);
         let size = size_of_val(&serving);
-        assert!(size <= 3200, "{size} bytes");
+        assert!(size <= 3300, "{size} bytes");
     }
 }

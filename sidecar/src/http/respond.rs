@@ -1,8 +1,9 @@
 //! Answers of our own: refusals, redirects, and fixed bodies.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use http::{Response, StatusCode, Uri};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+use segue_sidecar_core::canonical::CanonPath;
 use segue_sidecar_core::snapshot::{DirectResponse, PathRewrite, Redirect};
 
 use super::body::ResponseSource;
@@ -37,6 +38,9 @@ pub enum Reject {
     /// The route's time is over.
     Timeout,
 }
+
+/// What a 405 says may be used; others pass as well, where the upstream knows them.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Who is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,14 +133,21 @@ impl Reject {
 
     /// Whether bytes that follow on the connection cannot be trusted.
     pub fn closes_connection(self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::BadBody | Self::ExpectationFailed)
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::TooLong(_)
+                | Self::MethodNotAllowed
+                | Self::BadBody
+                | Self::ExpectationFailed
+        )
     }
 
     fn grpc_status(self) -> &'static str {
         match self {
             Self::NoRoute | Self::MethodNotAllowed => "12",
             Self::Timeout => "4",
-            Self::Overflow => "8",
+            Self::Overflow | Self::TooLong(_) => "8",
             Self::BadRequest(_) | Self::BadBody | Self::ExpectationFailed => "13",
             _ => "14",
         }
@@ -165,6 +176,10 @@ impl Reject {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self == Self::MethodNotAllowed {
+            // RFC 9110 section 15.5.6 asks for it.
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
+        }
         response
     }
 
@@ -194,7 +209,7 @@ pub fn direct(direct: &DirectResponse) -> Response<ResponseSource> {
 pub fn redirect(
     redirect: &Redirect,
     authority: &str,
-    uri: &Uri,
+    path: &CanonPath,
     prefix: Option<&str>,
 ) -> Response<ResponseSource> {
     let scheme = redirect.scheme.as_deref().unwrap_or("http");
@@ -206,12 +221,11 @@ pub fn redirect(
         location.push(':');
         location.push_str(&port);
     }
-    let path = match &redirect.path {
-        Some(rewrite) => rewritten_path(rewrite, uri.path(), prefix),
-        None => uri.path().to_owned(),
-    };
-    location.push_str(&path);
-    if let Some(query) = uri.query() {
+    match &redirect.path {
+        Some(rewrite) => location.push_str(&rewritten_path(rewrite, path, prefix)),
+        None => location.push_str(path.path()),
+    }
+    if let Some(query) = path.query() {
         location.push('?');
         location.push_str(query);
     }
@@ -224,11 +238,11 @@ pub fn redirect(
 }
 
 /// A path after a route's rewrite. `prefix` is what the route's path matched.
-pub fn rewritten_path(rewrite: &PathRewrite, path: &str, prefix: Option<&str>) -> String {
+pub fn rewritten_path(rewrite: &PathRewrite, path: &CanonPath, prefix: Option<&str>) -> String {
     match rewrite {
         PathRewrite::Full(full) => full.to_string(),
         PathRewrite::Prefix(new) => {
-            let rest = prefix.and_then(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
+            let rest = prefix.and_then(|prefix| path.after(prefix)).unwrap_or_default();
             let new = if rest.starts_with('/') { new.trim_end_matches('/') } else { new };
             let slash = if new.ends_with('/') || rest.is_empty() || rest.starts_with('/') {
                 ""
@@ -256,13 +270,21 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use http::uri::PathAndQuery;
+    use segue_sidecar_core::canonical::EscapedSlashes;
+
     use super::*;
+
+    fn path(text: &'static str) -> CanonPath {
+        CanonPath::of(PathAndQuery::from_static(text), EscapedSlashes::Reject).unwrap()
+    }
 
     #[test]
     fn a_prefix_is_replaced_by_whole_segments() {
-        let rewrite = |new: &str, prefix, path| {
-            rewritten_path(&PathRewrite::Prefix(new.into()), path, Some(prefix))
+        let rewrite = |new: &str, prefix, from| {
+            rewritten_path(&PathRewrite::Prefix(new.into()), &path(from), Some(prefix))
         };
+        assert_eq!(rewrite("/v2", "/v1", "/v1;a=b/users;c"), "/v2/users;c");
         assert_eq!(rewrite("/v2", "/v1", "/v1/users"), "/v2/users");
         assert_eq!(rewrite("/", "/v1", "/v1/users"), "/users");
         assert_eq!(rewrite("/", "/v1", "/v1"), "/");
@@ -279,9 +301,8 @@ mod tests {
             port: None,
             path: None,
         };
-        let uri = Uri::from_static("/a?b=c");
         let location = |to: &Redirect| {
-            let answer = redirect(to, "chat:8080", &uri, None);
+            let answer = redirect(to, "chat:8080", &path("/a?b=c"), None);
             answer.headers()[LOCATION].to_str().unwrap().to_owned()
         };
         assert_eq!(location(&to), "http://chat:8080/a?b=c");
@@ -289,6 +310,44 @@ mod tests {
         assert_eq!(location(&to), "https://chat/a?b=c");
         let to = Redirect { host: Some("new".into()), port: Some(1), ..to };
         assert_eq!(location(&to), "https://new:1/a?b=c");
+    }
+
+    /// All of them; a new one belongs here.
+    const ALL: [Reject; 13] = [
+        Reject::BadRequest("what is wrong"),
+        Reject::TooLong(StatusCode::URI_TOO_LONG),
+        Reject::MethodNotAllowed,
+        Reject::ExpectationFailed,
+        Reject::BadBody,
+        Reject::NoConfiguration,
+        Reject::NoRoute,
+        Reject::NoEndpoint,
+        Reject::Overflow,
+        Reject::ConnectFailed,
+        Reject::UpstreamClosed,
+        Reject::UpstreamMalformed,
+        Reject::Timeout,
+    ];
+
+    #[test]
+    fn every_refusal_says_what_it_is_in_the_callers_words() {
+        let mut reasons: Vec<&str> = ALL.iter().map(|reject| reject.reason()).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), ALL.len());
+        for reject in ALL {
+            let answer = reject.respond(false);
+            assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
+            let ResponseSource::Whole(Some(body)) = answer.body() else { unreachable!() };
+            let problem: serde_json::Value = serde_json::from_slice(body).unwrap();
+            assert_eq!(problem["reason"], reject.reason());
+            assert_eq!(problem["status"], answer.status().as_u16());
+            assert!(answer.status().is_client_error() || answer.status().is_server_error());
+            let answer = reject.respond(true);
+            assert_eq!(answer.headers()[CONTENT_TYPE], "application/grpc");
+            assert!(answer.headers()["grpc-status"] != "0");
+        }
+        assert!(Reject::MethodNotAllowed.respond(false).headers().contains_key(ALLOW));
     }
 
     #[test]

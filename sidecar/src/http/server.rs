@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::request_context::Direction;
+use super::caller::Caller;
 use super::{server_http1, server_http2};
 use crate::listener::ConnectionWatch;
 use crate::worker::Worker;
@@ -20,15 +20,15 @@ const PREFACE_TIME: Duration = Duration::from_secs(2);
 const PREFACE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Serves a connection to its end.
-pub async fn serve_connection(worker: Rc<Worker>, direction: Direction, stream: TcpStream) {
+pub async fn serve_connection(worker: Rc<Worker>, caller: Caller, stream: TcpStream) {
     let watch = worker.watches.watch();
     let detected = tokio::select! {
         detected = speaks_http2(&stream, &watch) => detected,
         () = watch.finished() => return,
     };
     match detected {
-        Ok(Some(true)) => server_http2::serve(worker, direction, stream, watch).await,
-        Ok(Some(false)) => server_http1::serve(worker, direction, stream, watch).await,
+        Ok(Some(true)) => server_http2::serve(worker, caller, stream, watch).await,
+        Ok(Some(false)) => server_http1::serve(worker, caller, stream, watch).await,
         Ok(None) => {}
         Err(error) => debug!(%error, "connection ended before its first request"),
     }

@@ -14,8 +14,8 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::caller::Caller;
 use super::pipeline;
-use super::request_context::Direction;
 use crate::body::RequestBody;
 use crate::listener::{ConnectionWatch, Verdict};
 use crate::wire::Wire;
@@ -29,16 +29,16 @@ const MAX_HEADERS: usize = 100;
 /// watch, which costs less than a timer for each request.
 pub async fn serve(
     worker: Rc<Worker>,
-    direction: Direction,
+    caller: Caller,
     stream: TcpStream,
     watch: Rc<ConnectionWatch>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
         let running = watch.begin_request();
-        let worker = &*worker;
+        let (worker, caller) = (&*worker, &caller);
         async move {
             let request = request.map(RequestBody::http1);
-            let mut response = pipeline::serve(worker, direction, request).await;
+            let mut response = pipeline::serve(worker, caller, request).await;
             if worker.is_draining() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -1,6 +1,7 @@
 //! Takes connections off a listening socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use segue_shared::shutdown::DrainSignal;
@@ -11,9 +12,13 @@ use tracing::warn;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts until the drain begins and gives each connection to `serve`. What was connected before
-/// the drain is still taken.
-pub async fn accept(listener: TcpListener, drain: DrainSignal, serve: impl Fn(TcpStream)) {
+/// Accepts until the drain begins and gives each connection, with the address that it comes from, to
+/// `serve`. What was connected before the drain is still taken.
+pub async fn accept(
+    listener: TcpListener,
+    drain: DrainSignal,
+    serve: impl Fn(TcpStream, SocketAddr),
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -22,10 +27,10 @@ pub async fn accept(listener: TcpListener, drain: DrainSignal, serve: impl Fn(Tc
             () = drain.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 pause = FIRST_PAUSE;
                 let _kept_if_refused = stream.set_nodelay(true);
-                serve(stream);
+                serve(stream, address);
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {

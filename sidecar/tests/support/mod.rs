@@ -105,6 +105,7 @@ impl Chat {
             }
             .into(),
             clusters: ClusterTable::new(vec![Arc::new(cluster)]),
+            escaped_slashes: None,
         }
     }
 }
@@ -133,6 +134,7 @@ pub fn plane_with_app(chat: &Chat, app: Option<SocketAddr>) -> Plane {
         inbound_address: ([127, 0, 0, 1], 0).into(),
         app: app.map(|address| (address, AppProtocol::Auto)),
         drain_timeout: Duration::from_secs(3),
+        door: Arc::default(),
     };
     let counters = Arc::new(Counters::new(settings.workers));
     let drain = DrainSignal::new();

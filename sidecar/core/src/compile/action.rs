@@ -38,6 +38,7 @@ use super::cluster_names::ClusterNames;
 use super::extension::{NamedSplit, filter_configs, ranges};
 use super::field::{duration, refuse, unsupported};
 use super::header::header_name;
+use crate::canonical::rule_path;
 use crate::reject::Fault;
 use crate::snapshot::{
     DirectResponse, Forward, PathMatcher, PathRewrite, Redirect, Retry, RouteAction, Split,
@@ -223,7 +224,7 @@ fn expression_rewrite(
 ) -> Result<PathRewrite, Fault> {
     let pattern = rewrite.pattern.as_ref().map_or("", |pattern| pattern.regex.as_str());
     if let PathMatcher::SegmentPrefix(prefix) = path
-        && pattern == format!("^{}/*", regex::escape(prefix))
+        && is_prefix_pattern(pattern, prefix)
         && rewrite.substitution == "/"
     {
         return Ok(PathRewrite::Prefix("/".into()));
@@ -235,6 +236,15 @@ fn expression_rewrite(
         return Err(Fault::at("substitution", "references to groups are not supported"));
     }
     Ok(PathRewrite::Full(rewrite.substitution.replace(r"\\", r"\").into()))
+}
+
+/// Whether an expression is a prefix and the slash behind it, however the prefix is spelled.
+fn is_prefix_pattern(pattern: &str, prefix: &str) -> bool {
+    let Some(escaped) = pattern.strip_prefix('^').and_then(|it| it.strip_suffix("/*")) else {
+        return false;
+    };
+    let written = escaped.replace('\\', "");
+    regex::escape(&written) == escaped && *rule_path(&written) == *prefix
 }
 
 fn prefix_rewrite(to: &str, path: &PathMatcher) -> Result<PathRewrite, Fault> {

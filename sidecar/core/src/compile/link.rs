@@ -17,6 +17,7 @@ use self::place::Places;
 use super::cluster::{ClusterSpec, EndpointSource};
 use super::endpoint::Assignment;
 use super::listener::Direction;
+use crate::canonical::EscapedSlashes;
 use crate::snapshot::{Cluster, ClusterTable, CompiledSnapshot, Endpoint};
 
 /// The newest good resource of each type and name.
@@ -45,6 +46,7 @@ pub struct Linker {
 struct KeptListener {
     direction: Direction,
     routes: Option<KeptSource>,
+    escaped_slashes: Option<EscapedSlashes>,
 }
 
 #[derive(Debug)]
@@ -183,7 +185,8 @@ impl Linker {
         }
         let table = Arc::clone(&routes.table);
         self.linked_routes = Some(routes);
-        CompiledSnapshot { generation: 0, revision, routes: table, clusters }
+        let escaped_slashes = self.outbound_listener().and_then(|it| it.escaped_slashes);
+        CompiledSnapshot { generation: 0, revision, routes: table, clusters, escaped_slashes }
     }
 
     /// All routes of the outbound listener: virtual hosts of the configuration, and those that came

@@ -6,6 +6,8 @@
 //! | `api_listener`, or the HTTP connection manager of the first filter chain | yes |
 //! | `rds` over ADS, inline `route_config` | yes; scoped routes are refused |
 //! | `http_filters` | the last must be the router; unknown ones are skipped if optional or disabled |
+//! | `path_with_escaped_slashes_action` | yes, in place of the sidecar's own setting; a redirect is refused |
+//! | `normalize_path`, `merge_slashes`, `strip_*_host_*`, how to deal with headers | ignored: requests are always made canonical, see `canonical` |
 //! | `filter_chains[].transport_socket` | refused |
 //! | `address` and how to listen | ignored: the sidecar's own settings say where it listens |
 //! | access logs, tracing, statistics, limits and times of the connection manager | ignored: they tune |
@@ -16,13 +18,15 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, http_connection_manager::RouteSpecifier, http_filter,
+    HttpConnectionManager, HttpFilter, http_connection_manager::PathWithEscapedSlashesAction,
+    http_connection_manager::RouteSpecifier, http_filter,
 };
 use envoy_types::pb::google::protobuf::Any;
 use segue_shared::extension::unpack;
 
 use super::field::{over_ads, refuse, unsupported};
 use super::route::{RouteConfig, route_config};
+use crate::canonical::EscapedSlashes;
 use crate::reject::Fault;
 
 const CONNECTION_MANAGER: &str =
@@ -36,6 +40,8 @@ pub struct Listener {
     pub direction: Direction,
     /// `None` for inbound listeners, whose routes nobody reads.
     pub routes: Option<RouteSource>,
+    /// What is done with escaped slashes in paths, where it says so.
+    pub escaped_slashes: Option<EscapedSlashes>,
 }
 
 /// Which way requests of a listener go.
@@ -63,14 +69,17 @@ pub(crate) fn listener(message: &PbListener) -> Result<Listener, Fault> {
         Ok(TrafficDirection::Outbound) => Direction::Outbound,
         Ok(TrafficDirection::Unspecified) | Err(_) => Direction::Unspecified,
     };
-    let routes = match direction {
-        Direction::Inbound => None,
-        Direction::Outbound | Direction::Unspecified => Some(routes(message)?),
+    let (routes, escaped_slashes) = match direction {
+        Direction::Inbound => (None, None),
+        Direction::Outbound | Direction::Unspecified => {
+            let (routes, escaped_slashes) = routes(message)?;
+            (Some(routes), escaped_slashes)
+        }
     };
-    Ok(Listener { name: message.name.as_str().into(), direction, routes })
+    Ok(Listener { name: message.name.as_str().into(), direction, routes, escaped_slashes })
 }
 
-fn routes(message: &PbListener) -> Result<RouteSource, Fault> {
+fn routes(message: &PbListener) -> Result<(RouteSource, Option<EscapedSlashes>), Fault> {
     if let Some(api) = &message.api_listener {
         let any = api.api_listener.as_ref();
         let any = any.ok_or_else(|| Fault::at("api_listener.api_listener", "must be set"))?;
@@ -99,10 +108,27 @@ fn routes(message: &PbListener) -> Result<RouteSource, Fault> {
     }
 }
 
-fn connection_manager(any: &Any) -> Result<RouteSource, Fault> {
+fn connection_manager(any: &Any) -> Result<(RouteSource, Option<EscapedSlashes>), Fault> {
     let manager: HttpConnectionManager =
         unpack(any, CONNECTION_MANAGER).map_err(|error| Fault::at("", error.to_string()))?;
     http_filters(&manager.http_filters)?;
+    let escaped_slashes = escaped_slashes(manager.path_with_escaped_slashes_action())?;
+    Ok((route_source(&manager)?, escaped_slashes))
+}
+
+fn escaped_slashes(action: PathWithEscapedSlashesAction) -> Result<Option<EscapedSlashes>, Fault> {
+    match action {
+        PathWithEscapedSlashesAction::ImplementationSpecificDefault => Ok(None),
+        PathWithEscapedSlashesAction::KeepUnchanged => Ok(Some(EscapedSlashes::Keep)),
+        PathWithEscapedSlashesAction::RejectRequest => Ok(Some(EscapedSlashes::Reject)),
+        PathWithEscapedSlashesAction::UnescapeAndForward => Ok(Some(EscapedSlashes::Unescape)),
+        PathWithEscapedSlashesAction::UnescapeAndRedirect => {
+            Err(Fault::at("path_with_escaped_slashes_action", "redirects are not supported"))
+        }
+    }
+}
+
+fn route_source(manager: &HttpConnectionManager) -> Result<RouteSource, Fault> {
     match &manager.route_specifier {
         Some(RouteSpecifier::Rds(rds)) => {
             over_ads("rds.config_source", rds.config_source.as_ref())?;

@@ -2,7 +2,8 @@
 //!
 //! | field | taken |
 //! |---|---|
-//! | `prefix`, `path`, `path_separated_prefix`, `safe_regex` | yes, in their case |
+//! | `prefix`, `path`, `path_separated_prefix` | yes, in their case; spelled as `canonical` spells requests' paths, which are matched without parameters of segments |
+//! | `safe_regex` | yes, as it is |
 //! | `headers` | see `header.rs` |
 //! | `query_parameters`: `string_match`, `present_match: true` | yes |
 //! | `grpc` | yes, by content type |
@@ -16,6 +17,7 @@ use http::header::CONTENT_TYPE;
 
 use super::field::{bytes, refuse, regex, unsupported, value_matcher};
 use super::header::{HeadMatcher, header_matcher};
+use crate::canonical::rule_path;
 use crate::reject::Fault;
 use crate::snapshot::{HeaderMatcher, PathMatcher, QueryMatcher, RouteMatcher, ValueMatcher};
 
@@ -61,8 +63,8 @@ pub(crate) fn route_matcher(message: &RouteMatch) -> Result<RouteMatcher, Fault>
 
 fn path(specifier: Option<&PathSpecifier>) -> Result<PathMatcher, Fault> {
     match specifier {
-        Some(PathSpecifier::Prefix(prefix)) => Ok(PathMatcher::Prefix(prefix.as_str().into())),
-        Some(PathSpecifier::Path(path)) => Ok(PathMatcher::Exact(path.as_str().into())),
+        Some(PathSpecifier::Prefix(prefix)) => Ok(PathMatcher::Prefix(rule_path(prefix))),
+        Some(PathSpecifier::Path(path)) => Ok(PathMatcher::Exact(rule_path(path))),
         Some(PathSpecifier::PathSeparatedPrefix(prefix)) => {
             if !prefix.starts_with('/') || prefix.len() < 2 || prefix.ends_with('/') {
                 return Err(Fault::at(
@@ -70,7 +72,7 @@ fn path(specifier: Option<&PathSpecifier>) -> Result<PathMatcher, Fault> {
                     "must begin with '/', be longer, and not end with '/'",
                 ));
             }
-            Ok(PathMatcher::SegmentPrefix(prefix.as_str().into()))
+            Ok(PathMatcher::SegmentPrefix(rule_path(prefix)))
         }
         Some(PathSpecifier::SafeRegex(expression)) => {
             regex("safe_regex", expression).map(PathMatcher::Regex)

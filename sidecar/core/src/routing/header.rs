@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
+use regex::bytes::Regex;
 
 use crate::snapshot::{HeaderMatcher, ValueMatcher};
 
@@ -22,14 +23,20 @@ pub fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [
 
 impl HeaderMatcher {
     /// Whether the headers meet the condition. A header that is not there meets no condition on its
-    /// value, inverted or not (as in Envoy), unless it counts as empty.
+    /// value, inverted or not (as in Envoy), unless it counts as empty. Of several lines of one
+    /// name it is enough that one of them meets it, or all of them joined: a second line takes no
+    /// request out of a rule that a line alone would fall under, inverted or not.
     pub fn matches(&self, headers: &HeaderMap) -> bool {
         if matches!(self.value, ValueMatcher::Present) {
             return (headers.contains_key(&self.name) || self.missing_is_empty) != self.invert;
         }
+        let meets = |value: &[u8]| self.value.matches(value) != self.invert;
         match joined(headers, &self.name) {
-            Some(value) => self.value.matches(&value) != self.invert,
-            None if self.missing_is_empty => self.value.matches(b"") != self.invert,
+            Some(Cow::Borrowed(only)) => meets(only),
+            Some(Cow::Owned(all)) => {
+                meets(&all) || headers.get_all(&self.name).iter().any(|it| meets(it.as_bytes()))
+            }
+            None if self.missing_is_empty => meets(b""),
             None => false,
         }
     }
@@ -46,8 +53,17 @@ impl ValueMatcher {
             Self::Contains(part) => {
                 part.is_empty() || value.windows(part.len()).any(|window| window == &**part)
             }
-            Self::Regex(regex) => regex.is_match(value),
+            Self::Regex(regex) => regex.is_match(value) || matches_as_text(regex, value),
         }
+    }
+}
+
+/// Expressions that need Unicode do not look at bytes that are no UTF-8 and would let every value
+/// that holds one go by: they see such bytes as U+FFFD.
+fn matches_as_text(regex: &Regex, value: &[u8]) -> bool {
+    match String::from_utf8_lossy(value) {
+        Cow::Owned(text) => regex.is_match(text.as_bytes()),
+        Cow::Borrowed(_) => false,
     }
 }
 
@@ -80,10 +96,24 @@ mod tests {
     }
 
     #[test]
+    fn a_second_line_takes_no_request_out_of_a_rule() {
+        let admin = || ValueMatcher::Exact(Box::from(&b"admin"[..]));
+        for lines in [[&b"user"[..], b"admin"], [b"admin", b"user"]] {
+            assert!(matcher(admin(), false).matches(&headers(&lines)));
+            assert!(matcher(admin(), true).matches(&headers(&lines)));
+        }
+        assert!(!matcher(admin(), true).matches(&headers(&[b"admin"])));
+        assert!(!matcher(admin(), false).matches(&headers(&[b"user", b"guest"])));
+    }
+
+    #[test]
     fn values_that_are_not_text_do_not_escape_a_rule() {
         let any = regex::bytes::RegexBuilder::new(r"\A(?:.*)\z").unicode(false).build().unwrap();
         let odd = headers(&[b"\xff\xfe-admin"]);
         assert!(matcher(ValueMatcher::Regex(any), false).matches(&odd));
+        let unicode = regex::bytes::Regex::new(r"\A(?:.*\p{L}+)\z").unwrap();
+        assert!(matcher(ValueMatcher::Regex(unicode.clone()), false).matches(&odd));
+        assert!(!matcher(ValueMatcher::Regex(unicode), true).matches(&odd));
         assert!(matcher(ValueMatcher::Suffix(Box::from(&b"-admin"[..])), false).matches(&odd));
         assert!(matcher(ValueMatcher::Contains(Box::from(&b"\xfe-"[..])), false).matches(&odd));
     }

@@ -3,9 +3,23 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::canonical::CanonHost;
 use crate::snapshot::{RouteTable, VirtualHost};
 
 impl RouteTable {
+    /// The virtual host of a request. Where ports count, a default port that the caller wrote out
+    /// is looked for first: `chat:80`, then `chat`.
+    pub fn virtual_host_of(&self, host: &CanonHost) -> Option<&Arc<VirtualHost>> {
+        if self.ignore_port {
+            return self.virtual_host(host.name());
+        }
+        let written_out = host.named_default_port().and_then(|port| {
+            let with_port = format!("{}:{port}", host.name());
+            self.exact.get(with_port.as_str())
+        });
+        written_out.or_else(|| self.virtual_host(host.as_str()))
+    }
+
     /// The virtual host of an authority (`Host` or `:authority`), in any case, with or without port.
     /// Allocates only where the host has upper-case letters.
     pub fn virtual_host(&self, authority: &str) -> Option<&Arc<VirtualHost>> {
@@ -92,6 +106,21 @@ mod tests {
         assert_eq!(found(&table, "chat:8080"), Some("chat:8080"));
         assert_eq!(found(&table, "chat:80"), None);
         assert_eq!(found(&table, "chat"), Some("chat"));
+    }
+
+    #[test]
+    fn a_default_port_is_as_good_as_none() {
+        let host = |text| CanonHost::of(http::HeaderValue::from_static(text), 80).unwrap();
+        let name = |table: &RouteTable, text| {
+            table.virtual_host_of(&host(text)).map(|found| found.name.to_string())
+        };
+        let plain = table(&["chat", "other:80"], false);
+        assert_eq!(name(&plain, "chat:80").as_deref(), Some("chat"));
+        assert_eq!(name(&plain, "Chat.").as_deref(), Some("chat"));
+        assert_eq!(name(&plain, "other:80").as_deref(), Some("other:80"));
+        assert_eq!(name(&plain, "other"), None);
+        let ignoring = table(&["chat"], true);
+        assert_eq!(name(&ignoring, "chat:8080").as_deref(), Some("chat"));
     }
 
     /// Envoy's order, told by ranking every domain.

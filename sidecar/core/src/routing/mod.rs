@@ -7,15 +7,24 @@ mod split;
 
 use http::{HeaderMap, Method};
 
+use crate::canonical::CanonPath;
+
 pub use header::joined;
 
 /// What routes look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestParts<'a> {
-    pub method: &'a Method,
-    /// Without the query.
-    pub path: &'a str,
+    method: &'a Method,
+    /// In its one spelling, without parameters of segments and without the query.
+    path: &'a str,
     /// Without the question mark.
-    pub query: Option<&'a str>,
-    pub headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    headers: &'a HeaderMap,
+}
+
+impl<'a> RequestParts<'a> {
+    /// A request's head. No path but a canonical one is ever matched.
+    pub fn new(method: &'a Method, path: &'a CanonPath, headers: &'a HeaderMap) -> Self {
+        Self { method, path: path.matched(), query: path.query(), headers }
+    }
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use segue_shared::ids::Revision;
 
+use crate::canonical::EscapedSlashes;
+
 pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
 pub use route::{
     DirectResponse, Domain, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain,
@@ -27,4 +29,7 @@ pub struct CompiledSnapshot {
     pub routes: Arc<RouteTable>,
     /// Clusters that routes name by index.
     pub clusters: ClusterTable,
+    /// What is done with escaped slashes in paths of requests that leave the application; `None`:
+    /// as the sidecar's own settings say.
+    pub escaped_slashes: Option<EscapedSlashes>,
 }

@@ -32,7 +32,11 @@ impl Linker {
                         KeptSource::Inline(Arc::new(Configuration::new(*routes, &mut self.places)))
                     }
                 });
-                let listener = KeptListener { direction: it.direction, routes };
+                let listener = KeptListener {
+                    direction: it.direction,
+                    routes,
+                    escaped_slashes: it.escaped_slashes,
+                };
                 self.listeners.insert(it.name, listener);
                 self.newest = None;
             }

@@ -1,0 +1,115 @@
+//! Who holds a connection, and what the door asks of all requests. Worked out once a connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use segue_sidecar_core::canonical::{AddressRange, EscapedSlashes, ForwardedHeaders, Peer, Trust};
+use tokio::net::TcpStream;
+
+/// Which listener a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the local application.
+    Outbound,
+    /// For the local application.
+    Inbound,
+}
+
+/// What the door asks of requests and tells upstreams of callers; one for the process.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Whose `X-Forwarded-*` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// What upstreams are told of callers.
+    pub tells: ForwardedHeaders,
+    /// Name of this proxy in `Via`; without it there is none.
+    pub via: Option<String>,
+    /// What is done with `%2f` and `%5c` in paths.
+    pub escaped_slashes: EscapedSlashes,
+    /// Whether names of headers may hold `_`.
+    pub underscores: bool,
+}
+
+/// The holder of a connection.
+pub struct Caller {
+    pub direction: Direction,
+    pub peer: Peer,
+    pub door: Arc<Door>,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            tells: ForwardedHeaders { x_forwarded: true, forwarded: false },
+            via: None,
+            escaped_slashes: EscapedSlashes::Reject,
+            underscores: false,
+        }
+    }
+}
+
+impl Caller {
+    /// The holder of a connection that came from `address`.
+    pub fn new(
+        direction: Direction,
+        address: SocketAddr,
+        stream: &TcpStream,
+        door: &Arc<Door>,
+    ) -> Self {
+        let trust = door.trust(direction, address, || stream.local_addr().ok());
+        // TLS is not taken off here yet.
+        let peer = Peer::new(address.ip(), "http", trust, door.tells);
+        Self { direction, peer, door: Arc::clone(door) }
+    }
+}
+
+impl Door {
+    /// On the outbound listener it is the application that calls where the connection was made
+    /// within this machine: over loopback, or, when it was captured, from an address to itself.
+    fn trust(
+        &self,
+        direction: Direction,
+        address: SocketAddr,
+        reached: impl Fn() -> Option<SocketAddr>,
+    ) -> Trust {
+        let is_local = || {
+            reached().is_some_and(|reached| {
+                reached.ip().to_canonical().is_loopback() || reached.ip() == address.ip()
+            })
+        };
+        if self.trusted_proxies.iter().any(|range| range.contains(address.ip())) {
+            Trust::Proxy
+        } else if direction == Direction::Outbound && is_local() {
+            Trust::Application
+        } else {
+            Trust::Edge
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_believed_depends_on_where_the_connection_comes_from() {
+        let door = Door { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Door::default() };
+        let trust = |direction, from: &str, to: &str| {
+            door.trust(direction, from.parse().unwrap(), || to.parse().ok())
+        };
+        use Direction::{Inbound, Outbound};
+        for (direction, from, to, expected) in [
+            (Outbound, "127.0.0.1:9", "127.0.0.1:16001", Trust::Application),
+            (Outbound, "192.168.1.2:9", "127.0.0.1:16001", Trust::Application),
+            (Outbound, "192.168.1.2:9", "192.168.1.2:16001", Trust::Application),
+            (Outbound, "192.168.1.3:9", "192.168.1.2:16001", Trust::Edge),
+            (Outbound, "10.1.1.1:9", "192.168.1.2:16001", Trust::Proxy),
+            (Inbound, "127.0.0.1:9", "127.0.0.1:16006", Trust::Edge),
+            (Inbound, "10.1.1.1:9", "192.168.1.2:16006", Trust::Proxy),
+            (Inbound, "[::ffff:10.1.1.1]:9", "[::1]:16006", Trust::Proxy),
+        ] {
+            assert_eq!(trust(direction, from, to), expected, "{direction:?} {from} {to}");
+        }
+    }
+}
