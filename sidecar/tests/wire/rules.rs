@@ -25,8 +25,8 @@ pub fn denying(chat: &Chat, path: PathMatcher, headers: Vec<HeaderMatcher>) -> C
     };
     let host = &snapshot.routes.exact["chat"];
     let mut routes = vec![Arc::new(deny)];
-    routes.extend(host.routes.iter().cloned());
-    let host = Arc::new(VirtualHost { name: host.name.clone(), routes });
+    routes.extend(host.routes().iter().cloned());
+    let host = Arc::new(VirtualHost::new(host.name.clone(), routes));
     let mut table = RouteTable { ignore_port: true, ..RouteTable::default() };
     table.insert(&"chat".parse().unwrap(), host);
     snapshot.routes = Arc::new(table);
