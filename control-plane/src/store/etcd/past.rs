@@ -73,7 +73,11 @@ impl Inner {
     }
 
     /// Commits from `first` to `last`, in order; none where there are none between.
-    async fn between(&self, first: Revision, last: Revision) -> Result<Vec<Past>, StoreError> {
+    pub(super) async fn between(
+        &self,
+        first: Revision,
+        last: Revision,
+    ) -> Result<Vec<Past>, StoreError> {
         let mut commits = Vec::new();
         let mut next = first;
         while next <= last {
