@@ -406,7 +406,7 @@ async fn a_follower_says_whether_it_hears() {
     etcd.kill();
     timeout(SOON, following.wait_for(|it| it.lost)).await.unwrap().unwrap();
     assert!(etcd.start().await);
-    timeout(SOON, following.wait_for(|it| it.is_up())).await.unwrap().unwrap();
+    timeout(SOON, following.wait_for(Following::is_up)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
