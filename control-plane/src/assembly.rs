@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_control_plane_core::config::MeshConfig;
+use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -23,8 +24,9 @@ use crate::http::{self, Pages};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
+use crate::replicas::Replica;
 use crate::settings::Settings;
-use crate::store::{EtcdStore, RedbStore, Store, StoreError};
+use crate::store::{EtcdStore, Follower, Following, RedbStore, Store, StoreError};
 use crate::xds::{self, SnapshotCache, StreamThreads, Streams, XdsServices, xds_services};
 
 /// A running control plane. Dropping it stops it at once.
@@ -77,10 +79,18 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let (http, http_address) = bind("http", settings.http_address)?;
 
     let drain = DrainSignal::new();
+    // Ends before the drain where what is streamed is not what the store holds.
+    let streaming = drain.child_token();
     let fleet = Fleet::with(fleet::Settings {
         stale_after: Duration::from_secs(u64::from(settings.stale_after_seconds)),
         report_interval: Duration::from_secs(u64::from(settings.report_interval_seconds)),
     });
+    if *store.watch().borrow() > Revision::NONE {
+        fleet.may_come_back();
+    }
+    let replica = etcd
+        .as_ref()
+        .map(|(etcd, _)| Replica::new(fleet.clone(), etcd.clone(), admin_address.to_string()));
     let metrics = Metrics::new();
     let ground = Ground {
         data_dir: &settings.data_dir,
@@ -97,6 +107,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         store,
         fleet: fleet.clone(),
         declared: declared.watch(),
+        following: etcd.as_ref().map(|(etcd, _)| etcd.following()),
         metrics: metrics.clone(),
         drain: drain.clone(),
     };
@@ -107,7 +118,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     };
     let api = api.router(access.admin.clone()).await?;
     let services =
-        xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, drain.clone())
+        xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, streaming.clone())
             .behind(access.join.clone(), access.xds_threshold.clone());
 
     let threshold = access.admin_threshold.clone();
@@ -124,9 +135,15 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     }
     tasks.spawn(named("access", access.follow(drain.clone())));
     tasks.spawn(named("http", http::serve(http, pages)));
+    if let Some(replica) = replica.transpose()? {
+        tasks.spawn(named("replica", replica.run(drain.clone())));
+    }
     match etcd {
-        Some(etcd) => {
+        Some((etcd, follower)) => {
             let name = format!("{admin_address} {}", std::process::id());
+            let end = end_streams(etcd.following(), streaming, drain.clone());
+            tasks.spawn(named("follower", follow_store(follower, drain.clone())));
+            tasks.spawn(named("streams", end));
             tasks.spawn(named("leader", leadership.run(etcd, name, drain.clone())));
         }
         None => leadership.lead_alone(),
@@ -143,18 +160,44 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     })
 }
 
-/// The store, once more as what it is where it is etcd.
+/// The store, once more as what it is where it is etcd, with its follower.
 async fn open_store(
     settings: &Settings,
-) -> Result<(Arc<dyn Store>, Option<EtcdStore>), StartError> {
+) -> Result<(Arc<dyn Store>, Option<(EtcdStore, Follower)>), StartError> {
     let retention = usize::try_from(settings.retention).unwrap_or(usize::MAX);
     if settings.etcd.endpoints.is_empty() {
         let directory = settings.data_dir.clone();
         let open = move || RedbStore::open(&directory, retention);
         return Ok((Arc::new(tokio::task::spawn_blocking(open).await??), None));
     }
-    let store = EtcdStore::connect(&settings.etcd, retention).await?;
-    Ok((Arc::new(store.clone()), Some(store)))
+    let (store, follower) = EtcdStore::open(&settings.etcd, retention).await?;
+    Ok((Arc::new(store.clone()), Some((store, follower))))
+}
+
+async fn follow_store(follower: Follower, drain: DrainSignal) {
+    tokio::select! {
+        () = follower.run() => {}
+        () = drain.cancelled() => {}
+    }
+}
+
+/// Ends the streams, and those that come, once the store is not followed any more: what is streamed
+/// stays as it is, and another control plane may do better.
+async fn end_streams(
+    mut following: watch::Receiver<Following>,
+    streaming: DrainSignal,
+    drain: DrainSignal,
+) {
+    let stopped = async {
+        // An error is the end of the store.
+        let _ = following.wait_for(|following| following.stopped.is_some()).await;
+        streaming.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = drain.cancelled() => {}
+    }
 }
 
 impl ControlPlane {

@@ -12,6 +12,9 @@ mod progress;
 mod published;
 mod record;
 mod registry;
+mod replicas;
+mod summary;
+mod unsettled;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -24,11 +27,15 @@ use tokio::time::Instant;
 
 use node::Node;
 use registry::Registry;
+use replicas::Replicas;
 
 pub use progress::{Counts, Group, Progress, Refused, Standings};
 pub use record::{
     Acked, Delivery, Holder, Introduction, Load, Place, Rejection, SidecarStatus, VersionTraffic,
 };
+pub use replicas::{MOST_REPLICAS, ReplicaId};
+pub use summary::Summary;
+pub use unsettled::{Unsettled, Why};
 
 /// Longest node id that is registered, in bytes.
 const MAX_NODE_ID_BYTES: usize = 1024;
@@ -77,7 +84,9 @@ pub struct Presence {
 struct Shared {
     settings: Settings,
     known_since: SystemTime,
+    /// Taken before `replicas` where both are.
     registry: Mutex<Registry>,
+    replicas: Mutex<Replicas>,
     changed: watch::Sender<u64>,
 }
 
@@ -98,6 +107,7 @@ impl Fleet {
             settings,
             known_since: SystemTime::now(),
             registry: Mutex::default(),
+            replicas: Mutex::default(),
             changed: watch::Sender::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -143,26 +153,27 @@ impl Fleet {
         registry.page(service, after, most, tell)
     }
 
-    /// How far a revision is.
+    /// How far a revision is, on the nodes of all control planes.
     pub fn progress(&self, revision: Revision) -> Progress {
-        self.registry().progress(revision)
+        self.progress_of_all(revision)
     }
 
     /// What the nodes that report refuse and that do not run on a revision yet, with whichever
-    /// revision it came.
+    /// revision it came, on all control planes.
     pub fn in_the_way(&self, revision: Revision) -> Vec<Refused> {
-        self.registry().in_the_way(revision)
+        self.in_the_way_of_all(revision)
     }
 
-    /// How many there are of what.
+    /// How many there are of what, on this control plane.
     pub fn counts(&self) -> Counts {
         let (now, stale_after) = (Instant::now(), self.shared.settings.stale_after);
         self.registry().counts(now, stale_after)
     }
 
-    /// Which revisions the sidecars of each service run on, and what is refused.
+    /// Which revisions the sidecars of each service run on, and what is refused, on all control
+    /// planes.
     pub fn standings(&self) -> Standings {
-        self.registry().standings()
+        self.standings_of_all()
     }
 
     /// What the clients of xDS streams hold, of nodes whose id is asked for, in the order of ids.

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::declared;
 use crate::fleet::Fleet;
 use crate::metrics::{self, Metrics};
-use crate::store::Store;
+use crate::store::{Following, Store};
 
 /// Connections at one time; further ones wait in the system's queue.
 const MOST_CONNECTIONS: usize = 64;
@@ -36,13 +36,15 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const INDEX: &str = "Segue's control plane\n\n\
     /metrics   metrics for Prometheus\n\
     /livez     200 while the process works\n\
-    /readyz    200 once a checked configuration is served\n";
+    /readyz    200 while a checked configuration is served\n";
 
 /// What the pages tell of.
 pub struct Pages {
     pub store: Arc<dyn Store>,
     pub fleet: Fleet,
     pub declared: watch::Receiver<declared::State>,
+    /// Where others commit as well: whether that arrives here.
+    pub following: Option<watch::Receiver<Following>>,
     pub metrics: Metrics,
     pub drain: DrainSignal,
 }
@@ -107,8 +109,12 @@ impl Pages {
 
     fn ready(&self) -> Response<Full<Bytes>> {
         let state = self.declared.borrow();
+        let stopped = self.following.as_ref().and_then(|it| it.borrow().stopped.clone());
         if self.drain.is_cancelled() {
             page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stopping\n")
+        } else if let Some(reason) = stopped {
+            let told = format!("{reason}: the store is not followed until this is restarted\n");
+            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, told)
         } else if let Some(fault) = &state.fault {
             page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{fault}\n"))
         } else if state.config.is_none() {
@@ -121,7 +127,10 @@ impl Pages {
     fn metrics(&self) -> Response<Full<Bytes>> {
         let served_revision =
             self.declared.borrow().config.as_ref().map_or(0, |config| config.revision.0);
+        let following = self.following.as_ref().map(|following| following.borrow().clone());
         let state = metrics::State {
+            followed: following.as_ref().is_none_or(Following::is_up),
+            heard: following.map_or(Duration::ZERO, |following| following.heard.elapsed()),
             revision: self.store.watch().borrow().0,
             served_revision,
             fleet: self.fleet.counts(),

@@ -10,6 +10,7 @@ pub mod http;
 pub mod leader;
 pub mod metrics;
 pub mod publish;
+pub mod replicas;
 pub mod reports;
 pub mod settings;
 pub mod store;

@@ -40,6 +40,8 @@ struct Inner {
     access: AccessMetrics,
     loads_ignored: Counter,
     leader: UnsignedGauge,
+    followed: UnsignedGauge,
+    heard_seconds: Gauge<f64, AtomicU64>,
 }
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
@@ -51,6 +53,10 @@ pub struct State {
     /// The newest revision that passed the check and is streamed.
     pub served_revision: u64,
     pub fleet: Counts,
+    /// Whether what others commit arrives here.
+    pub followed: bool,
+    /// Time since the store last said what is newest.
+    pub heard: Duration,
 }
 
 impl Default for Metrics {
@@ -92,6 +98,17 @@ impl Metrics {
         let rejections =
             gauge("resources_rejected", "Resources that connected nodes refuse at the moment");
         let leader = gauge("leader", "Whether this control plane runs the controllers: 1 or 0");
+        let followed = gauge(
+            "store_followed",
+            "Whether what other control planes commit arrives here: 1 or 0",
+        );
+        let heard_seconds = Gauge::default();
+        registry.register_with_unit(
+            "store_heard_age",
+            "Time since the store last said what is newest",
+            Unit::Seconds,
+            heard_seconds.clone(),
+        );
         let streams = StreamMetrics::register(&mut registry);
         let access = AccessMetrics::default();
         access.register(&mut registry);
@@ -117,6 +134,8 @@ impl Metrics {
             access,
             loads_ignored,
             leader,
+            followed,
+            heard_seconds,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -157,6 +176,8 @@ impl Metrics {
         };
         inner.revision.set(state.revision);
         inner.served_revision.set(state.served_revision);
+        inner.followed.set(u64::from(state.followed));
+        inner.heard_seconds.set(state.heard.as_secs_f64());
         set(&inner.sidecars, state.fleet.sidecars);
         set(&inner.clients, state.fleet.clients);
         set(&inner.behind, state.fleet.behind);

@@ -30,7 +30,8 @@ pub struct Settings {
     pub node_id: Option<String>,
     /// URLs of the control planes' xDS ports, separated by commas; they must serve one
     /// configuration. The sidecar follows one of them, chosen by its node id, and goes on to the next
-    /// when that one is away
+    /// when that one is away, or behind what runs here already; it goes back to an older revision only
+    /// when every one of them had its turn and none has more
     #[arg(
         long,
         env = "SEGUE_CONTROL_PLANE",

@@ -62,6 +62,65 @@ async fn the_next_one_is_followed_when_one_goes_away_and_nothing_is_lost() {
     sidecar.stop().await;
 }
 
+/// What a client that is turned to another control plane does with the stream that it leaves.
+async fn left(stream: &mut plane::Delta) {
+    let ended = async { while let Ok(Some(_)) = stream.requests.message().await {} };
+    tokio::time::timeout(plane::PATIENCE, ended).await.expect("the client ends the stream");
+}
+
+#[tokio::test]
+async fn one_that_lags_behind_takes_nobody_back() {
+    let (a, b) = (control_plane().await, control_plane().await);
+    let urls = [url(a.address), url(b.address)];
+    let first = ControlPlanes::at(&urls).first("node-1");
+    let (mut here, mut there): (ControlPlane, ControlPlane) =
+        if first == 0 { (a, b) } else { (b, a) };
+    let mut sidecar = sidecar_with(following(&urls)).await;
+    let stream = opened(&mut here.delta).await;
+    stream.send_mesh("new", "2").await;
+    stream.send_mark(2).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(2)).await;
+    stream.responses.send(Err(Status::unavailable("draining"))).await.unwrap();
+
+    let mut stream = opened(&mut there.delta).await;
+    stream.send_mesh("old", "1").await;
+    stream.send_mark(1).await;
+    left(&mut stream).await;
+    let mut stream = opened(&mut here.delta).await;
+    let marks = stream.request(segue_shared::xds_names::type_urls::SNAPSHOT_MARK, false).await;
+    assert!(marks.initial_resource_versions.is_empty(), "the mark is to be told again");
+    assert!(sidecar.handle.load().clusters.index_of("old").is_none());
+    assert_eq!(sidecar.client.status.borrow().lower_marks, 1);
+    stream.send_mesh("newer", "3").await;
+    stream.send_mark(3).await;
+    let state = sidecar.delivery(|state| state.activated_revision != Revision(2)).await;
+    assert_eq!(state.activated_revision, Revision(3));
+    assert_eq!(sidecar.handle.load().generation, 2, "nothing was activated in between");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_put_back_is_followed_once_nobody_has_more() {
+    let mut plane = control_plane().await;
+    let mut sidecar = sidecar_with(following(&[url(plane.address)])).await;
+    let stream = opened(&mut plane.delta).await;
+    stream.send_mesh("new", "7").await;
+    stream.send_mark(7).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(7)).await;
+    drop(stream);
+
+    let mut stream = opened(&mut plane.delta).await;
+    stream.send_mesh("old", "3").await;
+    stream.send_mark(3).await;
+    left(&mut stream).await;
+    assert!(sidecar.handle.load().clusters.index_of("old").is_none());
+    let stream = opened(&mut plane.delta).await;
+    stream.send_mark(3).await;
+    sidecar.delivery(|state| state.activated_revision == Revision(3)).await;
+    sidecar.swapped_to("old").await;
+    sidecar.stop().await;
+}
+
 #[tokio::test]
 async fn one_that_cannot_be_reached_is_passed_over() {
     let mut plane = control_plane().await;

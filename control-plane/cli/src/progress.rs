@@ -55,7 +55,9 @@ fn verdict(progress: &WaitActivatedResponse) -> Result<(), CliError> {
         Outcome::Activated => return Ok(()),
         Outcome::Rejected => format!("it is refused by{}", refusals(progress)),
         Outcome::Timeout | Outcome::Unspecified => {
-            if progress.missing.is_empty() {
+            if progress.missing.is_empty() && !progress.unsettled.is_empty() {
+                format!("the time is over, and {}", progress.unsettled)
+            } else if progress.missing.is_empty() {
                 "the time is over, and nobody has committed it".to_owned()
             } else {
                 let missing = progress.missing.join(", ");
@@ -86,7 +88,11 @@ fn refusals(progress: &WaitActivatedResponse) -> String {
 }
 
 fn line(progress: &WaitActivatedResponse) -> String {
-    format!("waiting: {} ({} accepted)", told(progress), progress.accepted)
+    let mut line = format!("waiting: {} ({} accepted)", told(progress), progress.accepted);
+    if !progress.unsettled.is_empty() {
+        let _ = write!(line, "; {}", progress.unsettled);
+    }
+    line
 }
 
 fn bar(revision: u64) -> ProgressBar {

@@ -11,7 +11,7 @@ use segue_proto::config::v1::{Resource, TargetReference};
 use segue_shared::ids::{Revision, ServiceName};
 use segue_shared::xds_names::{self, short_type, type_urls};
 
-use crate::fleet::{Refused, Standings};
+use crate::fleet::{Refused, Standings, Unsettled};
 use crate::store::StoredResource;
 
 /// Most bytes of a refusal's reason that are repeated.
@@ -23,6 +23,8 @@ pub struct Outlook {
     published: Revision,
     groups: Vec<Group>,
     refused: Vec<Refused>,
+    /// Why there may be more sidecars than those of the groups.
+    unsettled: Option<Unsettled>,
     names_nodes: bool,
 }
 
@@ -46,7 +48,7 @@ impl Outlook {
     /// `names_nodes`: whether those who read it may know of nodes, and why they refuse what they do,
     /// whatever service they belong to.
     pub fn new(standings: Standings, names_nodes: bool) -> Self {
-        let Standings { published, groups, refused } = standings;
+        let Standings { published, groups, refused, unsettled } = standings;
         let groups = groups
             .into_iter()
             .map(|group| Group {
@@ -55,7 +57,7 @@ impl Outlook {
                 sidecars: group.sidecars,
             })
             .collect();
-        Self { published: published.revision, groups, refused, names_nodes }
+        Self { published: published.revision, groups, refused, unsettled, names_nodes }
     }
 
     /// `Accepted`, `ResolvedRefs` and `Programmed` of a resource of the newest revision.
@@ -139,7 +141,12 @@ impl Outlook {
                 let told = "no sidecar that gets it is connected".to_owned();
                 (Status::Unknown, "NoSidecars", told)
             }
-            active if active == total => (Status::True, "Activated", told),
+            active if active == total => match self.unsettled {
+                None => (Status::True, "Activated", told),
+                Some(unsettled) => {
+                    (Status::Unknown, "Unsettled", format!("{told}, but {}", unsettled.why))
+                }
+            },
             _ => (Status::False, "Pending", told),
         }
     }

@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status};
 
 use super::answer;
 use super::in_flight::{InFlight, Place};
-use super::wait::{rejecting, rejection, told};
+use super::wait::{count, rejecting, rejection, told};
 use crate::access::{Call, Caller, Namespaces};
-use crate::fleet::{Fleet, Place as Position, SidecarStatus};
+use crate::fleet::{Fleet, Place as Position, SidecarStatus, Summary};
 use crate::store::Store;
 
 /// Sidecars a page.
@@ -77,11 +77,15 @@ impl StatusService for FleetStatus {
             sidecars.push(told);
         }
         let next_page_token = last.filter(|_| more).as_ref().map(token).unwrap_or_default();
+        let revision = *self.store.watch().borrow();
+        let others = self.fleet.others();
+        let others = others.iter().map(|other| elsewhere(other, service.as_deref(), revision));
         Ok(Response::new(api::ListSidecarsResponse {
             sidecars,
-            revision: self.store.watch().borrow().0,
+            revision: revision.0,
             next_page_token,
             known_since: Some(answer::time(self.fleet.known_since())),
+            others: others.collect(),
         }))
     }
 
@@ -132,7 +136,10 @@ impl Wait {
             loop {
                 changed.mark_unchanged();
                 let committed = *newest.borrow_and_update();
-                let mut now = told(self.revision, committed, self.fleet.progress(self.revision));
+                let progress = self.fleet.progress(self.revision);
+                let settles = progress.unsettled.and_then(|unsettled| unsettled.until);
+                let wake = settles.map_or(self.deadline, |settles| settles.min(self.deadline));
+                let mut now = told(self.revision, committed, progress);
                 if !now.done && Instant::now() >= self.deadline {
                     now.done = true;
                     now.set_outcome(Outcome::Timeout);
@@ -151,7 +158,7 @@ impl Wait {
                 let go_on = tokio::select! {
                     changed = changed.changed() => changed.is_ok(),
                     changed = newest.changed() => changed.is_ok(),
-                    () = sleep_until(self.deadline) => true,
+                    () = sleep_until(wake) => true,
                     () = drain.cancelled() => false,
                 };
                 if !go_on {
@@ -177,6 +184,18 @@ fn hide(progress: &mut api::WaitActivatedResponse, caller: &Caller) {
     if caller.namespaces != Namespaces::All {
         progress.missing.clear();
         progress.rejecting.fill(api::wait_activated_response::Rejecting::default());
+    }
+}
+
+/// What is connected to another control plane. Counts are told to everybody.
+fn elsewhere(other: &Summary, service: Option<&str>, revision: Revision) -> api::OtherControlPlane {
+    api::OtherControlPlane {
+        name: other.name.clone(),
+        sidecars: count(other.running(service, Revision::NONE)),
+        activated: count(other.running(service, revision)),
+        // They stand next to no service.
+        clients: if service.is_none() { count(other.clients) } else { 0 },
+        published_revision: other.published.0,
     }
 }
 

@@ -9,11 +9,11 @@ use crate::fleet::{Progress, Refused, Rejection};
 
 /// The progress of `revision` on the connected nodes, with an outcome where it is decided.
 /// `newest` is what the store holds: a revision that is not committed yet is not activated by a
-/// fleet of none.
+/// fleet of none. Nor is one by those who are known while there may be others.
 pub fn told(revision: Revision, newest: Revision, of: Progress) -> api::WaitActivatedResponse {
     let outcome = if !of.refused.is_empty() {
         Outcome::Rejected
-    } else if newest >= revision && of.activated == of.total {
+    } else if newest >= revision && of.activated == of.total && of.unsettled.is_none() {
         Outcome::Activated
     } else {
         Outcome::Unspecified
@@ -27,6 +27,7 @@ pub fn told(revision: Revision, newest: Revision, of: Progress) -> api::WaitActi
         missing: of.missing,
         done: outcome != Outcome::Unspecified,
         outcome: outcome.into(),
+        unsettled: of.unsettled.map(|it| it.why.to_string()).unwrap_or_default(),
     }
 }
 
@@ -48,7 +49,7 @@ pub fn rejection(rejection: &Rejection) -> api::RejectedResource {
     }
 }
 
-fn count(nodes: usize) -> u32 {
+pub fn count(nodes: usize) -> u32 {
     u32::try_from(nodes).unwrap_or(u32::MAX)
 }
 
@@ -153,6 +154,21 @@ mod tests {
     fn an_empty_fleet_does_not_activate_what_is_not_committed() {
         assert_eq!(fleet().outcome(5), Outcome::Activated);
         assert_eq!(fleet().outcome(4), Outcome::Unspecified);
+    }
+
+    #[test]
+    fn nobody_speaks_for_those_who_may_be_on_their_way() {
+        let connected = fleet().with("a", 5, 5);
+        connected.fleet.hears_nothing();
+        let told = connected.told(5);
+        assert_eq!((told.activated, told.total, told.done), (1, 1, false));
+        assert!(told.unsettled.contains("does not hear of the others"), "{}", told.unsettled);
+        connected.fleet.hears(vec![]);
+        assert_eq!(connected.outcome(5), Outcome::Activated);
+        // A refusal is one, whoever else there is.
+        let refusing = connected.refusing("b", 4, 4, 5);
+        refusing.fleet.hears_nothing();
+        assert_eq!(refusing.outcome(5), Outcome::Rejected);
     }
 
     #[test]

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use super::node::Node;
 use super::record::Rejection;
 use super::registry::Registry;
+use super::unsettled::Unsettled;
 
 /// Node ids that are named as missing.
 pub(super) const MOST_MISSING: usize = 20;
 /// Refusals that are told.
 pub(super) const MOST_REFUSED: usize = 50;
 /// Refusals that conditions are read from.
-const MOST_STANDING_REFUSED: usize = 1_000;
+pub(super) const MOST_STANDING_REFUSED: usize = 1_000;
 
 /// How far one revision is. Only connected nodes count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Progress {
     pub missing: Vec<String>,
     /// What of it is refused, by any xDS client; at most 50.
     pub refused: Vec<Refused>,
+    /// Why there may be more nodes than these.
+    pub unsettled: Option<Unsettled>,
 }
 
 /// A resource that a node refuses.
@@ -71,6 +74,8 @@ pub struct Standings {
     pub groups: Vec<Group>,
     /// At most 1,000.
     pub refused: Vec<Refused>,
+    /// As in [`Progress`].
+    pub unsettled: Option<Unsettled>,
 }
 
 /// Connected sidecars of one service that run on one revision.
@@ -95,6 +100,7 @@ impl Registry {
             activated,
             missing: missing.take(MOST_MISSING).collect(),
             refused: self.refused(refuses).take(MOST_REFUSED).collect(),
+            unsettled: None,
         }
     }
 
@@ -115,6 +121,7 @@ impl Registry {
             published: Arc::clone(&self.config),
             groups: groups.collect(),
             refused: self.refused(|_, _| true).take(MOST_STANDING_REFUSED).collect(),
+            unsettled: None,
         }
     }
 
@@ -136,7 +143,7 @@ impl Registry {
         }
     }
 
-    fn refused<'a>(
+    pub(super) fn refused<'a>(
         &'a self,
         holds: impl Fn(&Node, &Rejection) -> bool + 'a,
     ) -> impl Iterator<Item = Refused> + 'a {

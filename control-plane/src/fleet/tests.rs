@@ -305,6 +305,7 @@ mod counts {
             activated: count(&|node| node.activated_revision >= revision),
             missing,
             refused,
+            unsettled: None,
         }
     }
 

@@ -18,6 +18,6 @@ pub use contract::{
     Backup, ChangeKind, Commit, History, MOST_HISTORY, RecordedChange, RevisionRecord, Store,
     StoreError, StoredCommit, StoredConfiguration, StoredResource,
 };
-pub use etcd::{EtcdSettings, EtcdStore, Lead, Tidying};
+pub use etcd::{EtcdSettings, EtcdStore, Follower, Following, Lead, News, Note, Tidying};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;

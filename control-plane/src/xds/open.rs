@@ -237,7 +237,7 @@ impl Place {
     pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
         self.entry.stop.run_until_cancelled(work).await.ok_or_else(|| {
             self.entry.why.get().cloned().unwrap_or_else(|| {
-                Status::unavailable("the control plane is stopping: connect again")
+                Status::unavailable("this control plane serves no more: connect again")
             })
         })
     }

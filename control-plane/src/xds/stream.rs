@@ -32,6 +32,9 @@ use crate::metrics::StreamMetrics;
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Time for a client to ACK or NACK before what comes next no longer waits for it.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Time for a first configuration to serve. A start takes less; where the store does not answer, or
+/// holds what this release refuses, another control plane may have one.
+const FIRST_PUBLICATION: Duration = Duration::from_secs(5);
 /// Heartbeats within the time to live of a resource, so that one may be late and one be lost.
 const HEARTBEATS: u32 = 3;
 
@@ -181,7 +184,13 @@ where
         })?;
         let able = protocol::Client::of(&node, ttl);
         place.introduce(&node.id, kind, only);
-        place.unless_stopped(ads.cache.published()).await?;
+        let published = timeout(FIRST_PUBLICATION, ads.cache.published());
+        if place.unless_stopped(published).await?.is_err() {
+            ads.metrics.refused("unpublished");
+            return Err(Status::unavailable(
+                "this control plane has no configuration to serve yet: try another one, or again",
+            ));
+        }
         let presence = ads.fleet.enter(introduction(&node, place.peer()), StreamKind::Xds);
         tracing::debug!(node = node.id, peer = ?place.peer(), ?class, "stream opened");
 
@@ -320,6 +329,9 @@ fn malformed(error: &Malformed) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::config::core::v3::Node;
+    use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+    use futures_util::StreamExt as _;
     use segue_control_plane_core::xds::{Delta, StateOfTheWorld};
     use tonic::body::Body;
 
@@ -342,5 +354,29 @@ mod tests {
         for bytes in [size_of_val(&delta), size_of_val(&sotw)] {
             assert!(bytes + boxed <= 4608, "{bytes} + {boxed} bytes");
         }
+    }
+
+    /// One that has nothing to serve does not hold a client that may go to another.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_sent_on_where_nothing_is_published() {
+        let (metrics, settings) = (StreamMetrics::default(), Settings::default());
+        let open = OpenStreams::alone(&settings, &metrics);
+        let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
+        let ads = Ads { cache, fleet, open, metrics: metrics.clone(), settings };
+        let place = ads.open.enter(None).unwrap();
+        let node = Some(Node { id: "a".to_owned(), ..Node::default() });
+        let request = DeltaDiscoveryRequest { node, ..DeltaDiscoveryRequest::default() };
+        let request = request.encode_to_vec();
+        // In the frame of gRPC.
+        let mut frame = vec![0, 0, 0, 0, u8::try_from(request.len()).unwrap()];
+        frame.extend(request);
+        let body = Body::new(http_body_util::Full::new(Bytes::from(frame)));
+        let requests = Requests::new(body, place.inbox());
+        let begun = Instant::now();
+        let mut answers = pin!(responses::<Delta>(ads, place, requests));
+        let refused = answers.next().await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        assert_eq!(begun.elapsed().as_secs(), FIRST_PUBLICATION.as_secs());
+        assert_eq!(metrics.refusals("unpublished"), 1);
     }
 }

@@ -6,9 +6,16 @@ mod access;
 mod changes;
 mod conditions;
 mod csds;
+#[path = "../../src/store/tests/etcd_process.rs"]
+#[allow(dead_code, reason = "tests of the store need more of it")]
+mod etcd_process;
 mod loads;
 mod ports;
 mod reads;
+mod replicas;
 mod streams;
 mod support;
 mod tls;
+
+// What `etcd_process` takes from above, here as there.
+use segue_control_plane::store::{EtcdSettings, EtcdStore};

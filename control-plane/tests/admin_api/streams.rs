@@ -20,7 +20,7 @@ use crate::support::{Plane, chat, empty, route, service};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn next<T>(stream: &mut Streaming<T>) -> T {
+pub async fn next<T>(stream: &mut Streaming<T>) -> T {
     timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap()
 }
 
@@ -72,7 +72,11 @@ fn delivery(activated: u64, rejections: Vec<Rejection>) -> ReportRequest {
     ReportRequest { delivery: Some(delivery), ..ReportRequest::default() }
 }
 
-async fn wait(plane: &mut Plane, revision: u64, millis: i32) -> Streaming<WaitActivatedResponse> {
+pub async fn wait(
+    plane: &mut Plane,
+    revision: u64,
+    millis: i32,
+) -> Streaming<WaitActivatedResponse> {
     let timeout = prost_types::Duration {
         seconds: i64::from(millis / 1000),
         nanos: millis % 1000 * 1_000_000,
@@ -81,7 +85,7 @@ async fn wait(plane: &mut Plane, revision: u64, millis: i32) -> Streaming<WaitAc
     plane.status.wait_activated(request).await.unwrap().into_inner()
 }
 
-async fn end(stream: &mut Streaming<WaitActivatedResponse>) -> WaitActivatedResponse {
+pub async fn end(stream: &mut Streaming<WaitActivatedResponse>) -> WaitActivatedResponse {
     loop {
         let progress = next(stream).await;
         if progress.done {

@@ -27,7 +27,12 @@ pub async fn empty() -> (Plane, TempDir) {
 
 /// A control plane on what the directory holds.
 pub async fn on(directory: &Path) -> Plane {
-    let running = start(Settings::local(directory)).await.unwrap();
+    with(Settings::local(directory)).await
+}
+
+/// A control plane with these settings.
+pub async fn with(settings: Settings) -> Plane {
+    let running = start(settings).await.unwrap();
     let channel = Channel::from_shared(format!("http://{}", running.admin_address))
         .unwrap()
         .connect()

@@ -137,6 +137,11 @@ fn configuration(text: &mut String, admin: &Admin) {
             "References that did not come within the resource timeout.",
             status.resource_timeouts,
         ),
+        (
+            "segue_xds_lower_revisions_total",
+            "Streams that ended because a control plane offered less than what runs here.",
+            status.lower_marks,
+        ),
     ] {
         Family::begin(text, name, help, "counter").sample("", "", value);
     }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
-use super::inbox::{Inbox, Linked, Linking, Marks, Stored, StoredResources};
+use super::inbox::{Inbox, Linked, Linking, Lower, Marks, Stored, StoredResources};
 use super::saving::Saver;
 use super::settings::{XdsProtocol, XdsSettings, XdsStatus};
 use super::transport::{Stream, node};
@@ -128,6 +128,8 @@ impl<W: Warm> Follower<W> {
         told: Told,
         questions: Questions,
     ) -> Self {
+        let mut inbox = Inbox::default();
+        inbox.follow_one_of(settings.control_planes.urls.len());
         Self {
             questions,
             saver: Saver::new(settings.data_dir.clone()),
@@ -135,7 +137,7 @@ impl<W: Warm> Follower<W> {
             handle,
             warm: Arc::new(warm),
             told,
-            inbox: Inbox::default(),
+            inbox,
             activation: None,
             mark_deadline: None,
             resource_deadline: None,
@@ -148,6 +150,7 @@ impl<W: Warm> Follower<W> {
     async fn run(mut self, drain: DrainSignal) {
         let mut backoff = Backoff::default();
         while let Some(ended) = self.follow(&drain, &mut backoff).await {
+            self.inbox.stream_ended();
             self.stream_ended(&ended.status);
             let again = Instant::now() + self.go_on(&ended, &mut backoff);
             let drained = loop {
@@ -237,6 +240,9 @@ impl<W: Warm> Follower<W> {
                     match stream.take(response, &mut self.inbox).await {
                         Ok(rejects) => self.refused(&rejects),
                         Err(status) => return Some(status),
+                    }
+                    if let Some(status) = self.lower_mark() {
+                        return Some(status);
                     }
                     self.link();
                 }
@@ -366,6 +372,25 @@ impl<W: Warm> Follower<W> {
             self.saver.save(resources);
         }
         self.told.status.send_modify(|status| status.has_snapshot = true);
+    }
+
+    /// Whether this control plane is behind what runs here; then the next one is asked. Where none
+    /// of them has more, its mark is taken the next time.
+    fn lower_mark(&mut self) -> Option<Status> {
+        let Lower { offered, running, first } = self.inbox.lower_mark()?;
+        // What came since is not to be activated without a mark.
+        self.mark_deadline = None;
+        if first {
+            let url = self.told.status.borrow().control_plane.clone();
+            tracing::warn!(
+                %offered, %running, url,
+                "this control plane is behind what runs here: asking the next one"
+            );
+        }
+        self.told.status.send_modify(|status| status.lower_marks += 1);
+        Some(Status::unavailable(format!(
+            "it offers revision {offered}, and requests run on {running} already"
+        )))
     }
 
     fn connected(&mut self) {

@@ -3,6 +3,7 @@
 //! what changed.
 
 mod intake;
+mod lower;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
 use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::snapshot::CompiledSnapshot;
 
+pub(crate) use self::lower::Lower;
+use self::lower::LowerMarks;
 use crate::activate::Rejection;
 
 /// The types that we ask for, in the order in which we ask.
@@ -139,6 +142,9 @@ pub(crate) struct Inbox {
     linked: bool,
     /// What is waited for did not come in time.
     overdue: bool,
+    lower: LowerMarks,
+    /// How many control planes there are to go to.
+    control_planes: usize,
 }
 
 impl Default for Inbox {
@@ -158,6 +164,8 @@ impl Default for Inbox {
             linked_revision: None,
             linked: false,
             overdue: false,
+            lower: LowerMarks::default(),
+            control_planes: 1,
         }
     }
 }
@@ -291,6 +299,22 @@ impl Inbox {
 
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// How many control planes there are to go to; one until this is told.
+    pub fn follow_one_of(&mut self, control_planes: usize) {
+        self.control_planes = control_planes;
+    }
+
+    /// A mark of this stream that is not taken, because it is lower than what requests run on: the
+    /// next control plane may offer more.
+    pub fn lower_mark(&self) -> Option<Lower> {
+        self.lower.refused()
+    }
+
+    /// The stream is over, or none came about.
+    pub fn stream_ended(&mut self) {
+        self.lower.stream_ended();
     }
 
     /// Whether responses of the stream that begins leave out what is gone.

@@ -65,6 +65,8 @@ pub struct XdsStatus {
     pub rejections: u64,
     /// References that did not come within the resource timeout, so far.
     pub resource_timeouts: u64,
+    /// Streams that ended because a control plane was behind what runs here, so far.
+    pub lower_marks: u64,
     /// When the last response came.
     pub last_update: Option<Instant>,
     /// Why the last stream ended.

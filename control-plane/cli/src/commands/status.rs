@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use segue_proto::admin::v1::{ListSidecarsResponse, Sidecar, VersionTraffic};
+use segue_proto::admin::v1::{ListSidecarsResponse, OtherControlPlane, Sidecar, VersionTraffic};
 use serde_json::{Value, json};
 
 use super::rows;
@@ -22,6 +22,10 @@ STATE is `ok` where the sidecar runs on the newest revision; `behind 3s` while t
 otherwise); `rejecting` where it refuses a resource, whose last good version serves on; `gone 5m`
 where it is not connected. Other xDS clients (Envoy, gRPC) tell what they accepted, not what their
 requests run on: ACTIVE is `?` there, and STATE speaks of ACCEPTED.
+
+The list is that of one control plane. Where several share a store, the sidecars of the others are
+counted, and each of them lists its own: ask it with --server. `segue wait` and `apply --wait` wait
+for those of all.
 
 A sidecar that is gone is listed for an hour. The list begins anew when the control plane starts: a
 sidecar that was connected before and has not come back is not in it.";
@@ -44,6 +48,9 @@ pub async fn run(args: Args, session: &mut Session<'_>) -> Result<u8, CliError> 
         return Ok(DONE);
     }
     session.output.line(&summary(&status))?;
+    for other in &status.others {
+        session.output.line(&elsewhere(other))?;
+    }
     if let Some(note) = young(&status, Timestamp::now()) {
         session.output.note(&note);
     }
@@ -84,10 +91,15 @@ fn summary(status: &ListSidecarsResponse) -> String {
         sidecar.connected && sidecar.reports && sidecar.activated_revision >= status.revision
     });
     let revision = status.revision;
-    let mut text = if total == 0 {
-        format!("revision {revision}: no sidecar is connected")
-    } else {
-        format!("revision {revision}: active on {active} of {total} sidecars")
+    let mut text = match (total, status.others.is_empty()) {
+        (0, true) => format!("revision {revision}: no sidecar is connected"),
+        (0, false) => format!("revision {revision}: no sidecar is connected to this control plane"),
+        (_, true) => format!("revision {revision}: active on {active} of {total} sidecars"),
+        (_, false) => {
+            format!(
+                "revision {revision}: active on {active} of {total} sidecars of this control plane"
+            )
+        }
     };
     let states = [State::Stale, State::Rejecting, State::Gone];
     let counted = states.map(|state| (count(&|sidecar| State::of(sidecar) == state), state.word()));
@@ -96,6 +108,16 @@ fn summary(status: &ListSidecarsResponse) -> String {
         if count > 0 {
             let _ = write!(text, ", {count} {word}");
         }
+    }
+    text
+}
+
+/// `elsewhere: active on 5 of 6 sidecars of 10.0.0.2:18001, 2 other xDS clients`.
+fn elsewhere(other: &OtherControlPlane) -> String {
+    let OtherControlPlane { name, sidecars, activated, clients, .. } = other;
+    let mut text = format!("elsewhere: active on {activated} of {sidecars} sidecars of {name}");
+    if *clients > 0 {
+        let _ = write!(text, ", {clients} other xDS clients");
     }
     text
 }
@@ -211,10 +233,20 @@ fn refusals(status: &ListSidecarsResponse) -> Vec<String> {
 
 fn value(status: &ListSidecarsResponse) -> Value {
     let sidecars: Vec<Value> = status.sidecars.iter().map(sidecar).collect();
+    let other = |other: &OtherControlPlane| {
+        json!({
+            "name": other.name,
+            "sidecars": other.sidecars,
+            "activated": other.activated,
+            "clients": other.clients,
+            "publishedRevision": other.published_revision,
+        })
+    };
     json!({
         "revision": status.revision,
         "knownSince": rows::rfc3339(status.known_since.as_ref()),
         "sidecars": sidecars,
+        "otherControlPlanes": status.others.iter().map(other).collect::<Vec<Value>>(),
     })
 }
 
@@ -313,6 +345,32 @@ mod tests {
         let expected = "revision 7: active on 3 of 4 sidecars, 1 stale, 1 rejecting, 1 gone, \
                         1 other xDS clients";
         assert_eq!(summary(&status), expected);
+    }
+
+    #[test]
+    fn sidecars_of_other_control_planes_are_counted() {
+        let other = OtherControlPlane {
+            name: "10.0.0.2:18001".to_owned(),
+            sidecars: 6,
+            activated: 5,
+            clients: 2,
+            published_revision: 7,
+        };
+        assert_eq!(
+            elsewhere(&other),
+            "elsewhere: active on 5 of 6 sidecars of 10.0.0.2:18001, 2 other xDS clients"
+        );
+        let mut status = ListSidecarsResponse {
+            revision: 7,
+            others: vec![other],
+            ..ListSidecarsResponse::default()
+        };
+        let none = "revision 7: no sidecar is connected to this control plane";
+        assert_eq!(summary(&status), none);
+        status.sidecars = vec![sidecar(None, false)];
+        let one = "revision 7: active on 1 of 1 sidecars of this control plane";
+        assert_eq!(summary(&status), one);
+        assert_eq!(value(&status)["otherControlPlanes"][0]["activated"], 5);
     }
 
     #[test]

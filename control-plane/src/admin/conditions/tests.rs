@@ -92,7 +92,7 @@ fn programmed(
     refused: Vec<Refused>,
 ) -> String {
     let (published, stored) = world(12, resource, changed);
-    let outlook = Outlook::new(Standings { published, groups, refused }, true);
+    let outlook = Outlook::new(Standings { published, groups, refused, unsettled: None }, true);
     let conditions = outlook.conditions(&stored);
     assert!(conditions.iter().all(|one| one.observed_generation == changed));
     let types: Vec<&str> = conditions.iter().map(|one| one.r#type.as_str()).collect();
@@ -147,7 +147,8 @@ fn a_refusal_of_what_the_resource_becomes_is_told_with_its_reason() {
     let both = vec![cluster(), cluster()];
     assert_eq!(programmed("TrafficPolicy chat", 12, vec![], both), expected);
     let (published, stored) = world(12, "Service chat", 12);
-    let standings = Standings { published, groups: vec![], refused: vec![cluster()] };
+    let standings =
+        Standings { published, groups: vec![], refused: vec![cluster()], unsettled: None };
     let told = &Outlook::new(standings, false).conditions(&stored)[2];
     assert!(told.reason == "Rejected" && !told.message.contains("chat-1"), "{told:?}");
     for (resource, changed, refused, expected) in [
@@ -171,4 +172,15 @@ fn a_refusal_of_what_the_resource_becomes_is_told_with_its_reason() {
         let told = format!("{resource} {changed} {refused:?}");
         assert_eq!(rejected(resource, changed, refused), expected, "{told}");
     }
+}
+
+#[test]
+fn nobody_speaks_for_sidecars_that_may_be_on_their_way() {
+    let (published, chat) = world(12, "Route chat", 11);
+    let group = Standing { service: "default/chat".into(), activated: Revision(12), sidecars: 3 };
+    let unsettled = Some(Unsettled { why: crate::fleet::Why::Gone, until: None });
+    let standings = Standings { published, groups: vec![group], refused: vec![], unsettled };
+    let (status, reason, message) = Outlook::new(standings, true).programmed(&chat);
+    assert_eq!((status, reason), (Status::Unknown, "Unsettled"));
+    assert!(message.contains("3 of 3 sidecars") && message.contains("just gone"), "{message}");
 }

@@ -27,6 +27,9 @@ pub struct Event {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ResponseHeader {
+    /// Who answered.
+    #[prost(uint64, tag = "2")]
+    pub member_id: u64,
     /// etcd's own revision when it answered.
     #[prost(int64, tag = "3")]
     pub revision: i64,
@@ -259,8 +262,20 @@ pub fn unchanged(key: String, at: i64) -> Compare {
     Compare { result: 0, target: 2, key: key.into(), mod_revision: Some(at) }
 }
 
+impl Event {
+    /// The key is gone.
+    pub fn is_delete(&self) -> bool {
+        self.kind == 1
+    }
+}
+
 impl TxnResponse {
     pub fn revision(&self) -> i64 {
         self.header.as_ref().map_or(0, |header| header.revision)
+    }
+
+    /// Who answered.
+    pub fn member(&self) -> u64 {
+        self.header.as_ref().map_or(0, |header| header.member_id)
     }
 }

@@ -47,6 +47,13 @@ struct User {
     token: RwLock<Option<MetadataValue<Ascii>>>,
 }
 
+/// What a watch tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    Puts,
+    PutsAndDeletes,
+}
+
 /// A call that did not succeed.
 #[derive(Debug)]
 pub enum Trouble {
@@ -60,6 +67,8 @@ pub enum Trouble {
 pub struct Reading {
     /// etcd's own revision that all of it is of.
     pub at: i64,
+    /// The member that answered.
+    pub member: u64,
     /// The keys of each range, in the order of the ranges.
     found: std::vec::IntoIter<Vec<KeyValue>>,
 }
@@ -119,13 +128,13 @@ impl Connection {
         let operation = |range| api::Operation { request: Some(api::Request::Range(range)) };
         let success = ranges.into_iter().map(operation).collect();
         let answer = self.again(Txn { compare: Vec::new(), success }).await?;
-        let at = answer.revision();
+        let (at, member) = (answer.revision(), answer.member());
         let found: Vec<Vec<KeyValue>> = answer
             .responses
             .into_iter()
             .map(|response| response.range.unwrap_or_default().kvs)
             .collect();
-        Ok(Reading { at, found: found.into_iter() })
+        Ok(Reading { at, member, found: found.into_iter() })
     }
 
     /// A lease of so many seconds. Where the answer is lost, that one runs out by itself.
@@ -158,17 +167,22 @@ impl Connection {
         answer.map(|answer| answer.ttl).ok_or_else(|| Trouble::Unclear("no answer".to_owned()))
     }
 
-    /// Follows the puts of a range from etcd's revision `from` on.
+    /// Follows a range from etcd's revision `from` on.
     pub async fn watch(
         &self,
         (key, end): api::Range,
         from: i64,
+        of: Watched,
     ) -> Result<Streaming<api::WatchResponse>, Trouble> {
+        let filters = match of {
+            Watched::Puts => vec![1],
+            Watched::PutsAndDeletes => Vec::new(),
+        };
         let create = api::WatchCreateRequest {
             key: key.into(),
             range_end: end.into(),
             start_revision: from,
-            filters: vec![1],
+            filters,
             fragment: true,
         };
         // A stream of requests that ended would end the watch.
@@ -282,9 +296,14 @@ impl Connection {
         }
     }
 
-    /// A watch that ended in an error: the next call asks the next member.
+    /// A watch ended in an error, or an answer is doubtful: the next call asks the next member.
     pub fn broken(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is only one member to ask.
+    pub fn has_one_member(&self) -> bool {
+        self.members.len() == 1
     }
 
     async fn with_token<Q>(&self, message: Q) -> Result<tonic::Request<Q>, Trouble> {

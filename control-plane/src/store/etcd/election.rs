@@ -25,6 +25,8 @@ pub struct Lead {
 impl EtcdStore {
     /// Stands for election once, under a name that logs show. `None`: another one leads.
     pub async fn stand(&self, name: &str) -> Result<Option<Lead>, StoreError> {
+        // One that does not follow the log must not tidy it.
+        self.inner.check_running()?;
         let connection = &self.inner.connection;
         let key = self.inner.keys.leader();
         if connection.read([api::get(key.clone())]).await?.one().is_some() {
@@ -47,7 +49,7 @@ impl EtcdStore {
     /// Renews the lease as long as that succeeds in time. On return the lead is over.
     pub async fn hold(&self, lead: &mut Lead) {
         let pause = lasts(TTL_SECONDS) / 3;
-        while Instant::now() < lead.until {
+        while Instant::now() < lead.until && self.inner.check_running().is_ok() {
             sleep(pause.min(lead.until - Instant::now())).await;
             let asked = Instant::now();
             let renew = self.inner.connection.renew(lead.lease);

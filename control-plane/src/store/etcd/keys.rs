@@ -91,6 +91,22 @@ impl Keys {
     pub fn leader(&self) -> String {
         format!("{}/leader", self.prefix)
     }
+
+    /// The note of one control plane.
+    pub fn note(&self, id: Id) -> String {
+        format!("{}{id:032x}", self.notes().0)
+    }
+
+    /// The notes of all.
+    pub fn notes(&self) -> Range {
+        (format!("{}/replicas/", self.prefix), format!("{}/replicas0", self.prefix))
+    }
+
+    /// Whose note it is; `None` where the key is not one of ours.
+    pub fn note_of(&self, key: &[u8]) -> Option<Id> {
+        let id = key.strip_prefix(self.notes().0.as_bytes())?;
+        Id::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()
+    }
 }
 
 /// What a part belongs to.

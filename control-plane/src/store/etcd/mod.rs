@@ -13,7 +13,9 @@ mod connection;
 mod content;
 mod election;
 mod follow;
+mod following;
 mod keys;
+mod notes;
 mod past;
 mod settings;
 mod tidy;
@@ -28,11 +30,14 @@ use std::sync::{Arc, OnceLock};
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use segue_shared::ids::Revision;
 use tokio::sync::{Mutex, watch};
-use tokio::task::AbortHandle;
 
 use self::connection::Connection;
 pub use self::election::Lead;
+pub use self::follow::Follower;
+use self::following::Doubt;
+pub use self::following::Following;
 use self::keys::Keys;
+pub use self::notes::{News, Note};
 pub use self::settings::EtcdSettings;
 pub use self::tidy::Tidying;
 use super::contract::{
@@ -50,7 +55,6 @@ type Id = u128;
 #[derive(Clone)]
 pub struct EtcdStore {
     inner: Arc<Inner>,
-    _follower: Arc<Follower>,
 }
 
 struct Inner {
@@ -63,6 +67,7 @@ struct Inner {
     known: Mutex<Known>,
     /// Why this process takes no more commits.
     stopped: OnceLock<String>,
+    following: watch::Sender<Following>,
 }
 
 /// What this process knows of the log.
@@ -74,29 +79,26 @@ struct Known {
     head: i64,
     /// Which store it is; empty before the first commit.
     store: Vec<u8>,
-}
-
-/// The task that follows the log, which ends with the last clone of the store.
-struct Follower(AbortHandle);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// An answer that tells of less than all this.
+    doubt: Option<Doubt>,
 }
 
 impl EtcdStore {
-    /// Connects, reads the newest configuration, and follows it from then on. Shows the newest
-    /// `retention` revisions, at least one. Fails where no member answers within some seconds.
-    pub async fn connect(settings: &EtcdSettings, retention: usize) -> Result<Self, StoreError> {
-        Self::connect_with(settings, retention, CHECKPOINT_EVERY).await
+    /// Connects and reads the newest configuration; whoever runs the follower follows it from then
+    /// on. Shows the newest `retention` revisions, at least one. Fails where no member answers
+    /// within some seconds.
+    pub async fn open(
+        settings: &EtcdSettings,
+        retention: usize,
+    ) -> Result<(Self, Follower), StoreError> {
+        Self::open_with(settings, retention, CHECKPOINT_EVERY).await
     }
 
-    async fn connect_with(
+    async fn open_with(
         settings: &EtcdSettings,
         retention: usize,
         checkpoint_every: u64,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Follower), StoreError> {
         let inner = Arc::new(Inner {
             connection: Connection::new(settings)?,
             keys: Keys::new(&settings.prefix),
@@ -105,10 +107,16 @@ impl EtcdStore {
             current: Current::new(StoredConfiguration::default()),
             known: Mutex::default(),
             stopped: OnceLock::new(),
+            following: watch::Sender::new(Following::begun()),
         });
         let seen = inner.catch_up(&mut *inner.known.lock().await).await?;
-        let follower = tokio::spawn(follow::follow(Arc::downgrade(&inner), seen));
-        Ok(Self { inner, _follower: Arc::new(Follower(follower.abort_handle())) })
+        let follower = Follower::new(&inner, seen);
+        Ok((Self { inner }, follower))
+    }
+
+    /// How well the log is followed, now and after each change.
+    pub fn following(&self) -> watch::Receiver<Following> {
+        self.inner.following.subscribe()
     }
 
     /// Runs to its end even where the caller goes away.

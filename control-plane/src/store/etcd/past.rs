@@ -3,7 +3,7 @@
 use segue_shared::ids::Revision;
 
 use super::Inner;
-use super::api;
+use super::api::{self, KeyValue};
 use super::follow::{self, PAGE_RECORDS};
 use super::value::{self, Past, RecordValue};
 use crate::store::batch;
@@ -64,10 +64,7 @@ impl Inner {
 
     /// The oldest revision that is still there.
     pub(super) async fn floor(&self) -> Result<Revision, StoreError> {
-        let found = self.connection.read([api::get(self.keys.floor())]).await?.one();
-        let Some(kv) = found else { return Ok(Revision::NONE) };
-        let number = std::str::from_utf8(&kv.value).ok().and_then(|number| number.parse().ok());
-        number.map(Revision).ok_or_else(|| StoreError::Unreadable("the floor".to_owned()))
+        floor_of(self.connection.read([api::get(self.keys.floor())]).await?.one())
     }
 
     /// The oldest revision that is shown.
@@ -76,19 +73,23 @@ impl Inner {
     }
 
     /// Commits from `first` to `last`, in order; none where there are none between.
-    async fn between(&self, first: Revision, last: Revision) -> Result<Vec<Past>, StoreError> {
+    pub(super) async fn between(
+        &self,
+        first: Revision,
+        last: Revision,
+    ) -> Result<Vec<Past>, StoreError> {
         let mut commits = Vec::new();
         let mut next = first;
         while next <= last {
             let page = api::first_of(self.keys.records_from(next), PAGE_RECORDS);
             let records = self.connection.read([page]).await?.range();
             if records.is_empty() {
-                return Err(StoreError::Unreadable(format!("no revision {next}")));
+                return Err(self.missing(next).await);
             }
             for record in records {
                 let record: RecordValue = value::decode(&record.value)?;
-                if record.first > last.0 {
-                    break;
+                if record.first > next.0 {
+                    return Err(self.missing(next).await);
                 }
                 next = Revision(record.last).next();
                 let wanted = first..=last;
@@ -101,4 +102,23 @@ impl Inner {
         }
         Ok(commits)
     }
+
+    /// Why there is no record of a revision: it may have grown too old since it was asked for.
+    async fn missing(&self, revision: Revision) -> StoreError {
+        let newest = self.current.load().revision;
+        match self.floor().await {
+            Ok(oldest) if revision <= oldest => {
+                StoreError::NotKept { revision, oldest: self.oldest(oldest, newest), newest }
+            }
+            Ok(_) => StoreError::Unreadable(format!("no revision {revision}")),
+            Err(error) => error,
+        }
+    }
+}
+
+/// What the key of the floor says.
+pub fn floor_of(kv: Option<KeyValue>) -> Result<Revision, StoreError> {
+    let Some(kv) = kv else { return Ok(Revision::NONE) };
+    let number = std::str::from_utf8(&kv.value).ok().and_then(|number| number.parse().ok());
+    number.map(Revision).ok_or_else(|| StoreError::Unreadable("the floor".to_owned()))
 }

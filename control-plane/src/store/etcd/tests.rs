@@ -1,8 +1,9 @@
 //! Several control planes on one etcd.
 
+use prost::Message as _;
 use tokio::time::{Duration, timeout};
 
-use super::api::{self, Txn};
+use super::api::{self, KeyValue, Txn};
 use super::keys::Part;
 use super::*;
 use crate::store::batch::{self, Replayed};
@@ -14,6 +15,13 @@ const SOON: Duration = Duration::from_secs(20);
 
 fn everything() -> api::Range {
     ("/segue/".to_owned(), "/segue0".to_owned())
+}
+
+/// A store that is followed as long as the test runs.
+async fn connect(settings: &EtcdSettings) -> Result<EtcdStore, StoreError> {
+    let (store, follower) = EtcdStore::open(settings, 10).await?;
+    tokio::spawn(follower.run());
+    Ok(store)
 }
 
 async fn count_keys(store: &EtcdStore) -> usize {
@@ -185,7 +193,7 @@ async fn a_batch_that_loses_the_race_leaves_nothing_behind() {
 #[tokio::test]
 async fn checkpoints_shorten_the_start_and_old_revisions_go() {
     let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
-    let store = EtcdStore::connect_with(&etcd.settings(), 5, 4).await.unwrap();
+    let store = EtcdStore::open_with(&etcd.settings(), 5, 4).await.unwrap().0;
     let mut tidying = Tidying::default();
     for n in 1..=30 {
         store.commit(put(n, &[("a", &format!("v{n}")), (&format!("s{n}"), "v1")])).await.unwrap();
@@ -207,12 +215,36 @@ async fn checkpoints_shorten_the_start_and_old_revisions_go() {
     assert!(matches!(error, StoreError::NotKept { .. }), "{error}");
 }
 
+#[tokio::test]
+async fn what_is_removed_while_it_is_read_ends_the_read() {
+    let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
+    let store = etcd.connect(10).await;
+    for n in 1..=5 {
+        store.commit(put(n, &[("a", &format!("v{n}"))])).await.unwrap();
+    }
+    let Inner { connection, keys, .. } = &*store.inner;
+    let remove = vec![api::delete(keys.records_to(Revision(3)))];
+    connection.again(Txn { compare: Vec::new(), success: remove }).await.unwrap();
+    let read = || timeout(SOON, store.inner.between(Revision(2), Revision(3)));
+    let error = read().await.expect("it ends").err().unwrap();
+    assert!(matches!(error, StoreError::Unreadable(_)), "nobody removed it: {error}");
+    let floor = vec![api::put(keys.floor(), "3")];
+    connection.again(Txn { compare: Vec::new(), success: floor }).await.unwrap();
+    let error = read().await.expect("it ends").err().unwrap();
+    let (oldest, newest) = (Revision(3), Revision(5));
+    assert!(
+        matches!(error, StoreError::NotKept { revision: Revision(2), oldest: o, newest: n }
+            if (o, n) == (oldest, newest)),
+        "{error}"
+    );
+}
+
 /// The commit of a client whose cable breaks: what it is told, and what another one sees.
 async fn commit_over_a_broken_cable(lost: Cut) -> (Result<Revision, StoreError>, History) {
     let etcd = EtcdProcess::start_or_skip().await.expect("checked before");
     let cable = Cable::to(&etcd.url()).await;
     let settings = EtcdSettings { endpoints: vec![cable.url()], ..etcd.settings() };
-    let store = EtcdStore::connect(&settings, 10).await.unwrap();
+    let store = connect(&settings).await.unwrap();
     let witness = etcd.connect(10).await;
     store.commit(put(1, &[("a", "v1")])).await.unwrap();
     cable.cut(lost);
@@ -261,7 +293,7 @@ async fn a_commit_that_nobody_answers_says_so() {
     let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
     let cable = Cable::to(&etcd.url()).await;
     let settings = EtcdSettings { endpoints: vec![cable.url()], ..etcd.settings() };
-    let store = EtcdStore::connect(&settings, 10).await.unwrap();
+    let store = connect(&settings).await.unwrap();
     store.commit(put(1, &[("a", "v1")])).await.unwrap();
     cable.cut(Cut::Answers);
     let error = store.commit(put(2, &[("a", "v2")])).await.unwrap_err();
@@ -276,7 +308,7 @@ async fn a_member_that_is_gone_is_not_asked_again() {
     let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
     let gone = "http://127.0.0.1:1".to_owned();
     let endpoints = vec![gone, etcd.url()];
-    let store = EtcdStore::connect(&EtcdSettings { endpoints, ..etcd.settings() }, 10).await;
+    let store = connect(&EtcdSettings { endpoints, ..etcd.settings() }).await;
     let store = store.unwrap();
     for n in 1..=10 {
         let version = format!("v{n}");
@@ -299,10 +331,10 @@ async fn a_password_opens_etcd_and_a_token_that_it_forgot_is_asked_for_again() {
         (with("segue:wrong"), "invalid user ID or password"),
         (with("segue"), "one line, name:password"),
     ] {
-        let error = EtcdStore::connect(&settings, 10).await.err().unwrap().to_string();
+        let error = connect(&settings).await.err().unwrap().to_string();
         assert!(error.contains(said), "{error}");
     }
-    let store = EtcdStore::connect(&with("segue:p:w\n"), 10).await.unwrap();
+    let store = connect(&with("segue:p:w\n")).await.unwrap();
     store.commit(put(1, &[("a", "v1")])).await.unwrap();
     // It holds tokens in memory only.
     etcd.kill();
@@ -320,17 +352,84 @@ async fn a_password_opens_etcd_and_a_token_that_it_forgot_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_put_back_is_not_followed() {
+async fn a_store_that_was_put_back_is_not_followed_once_a_second_look_says_so() {
     let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
     let store = etcd.connect(10).await;
     store.commit(put(1, &[("a", "v1")])).await.unwrap();
-    let success = vec![api::delete(everything())];
-    store.inner.connection.again(Txn { compare: Vec::new(), success }).await.unwrap();
+    etcd.lose_everything().await;
+    let error = store.latest().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)), "once is not enough: {error}");
+    assert!(store.following().borrow().is_up());
+    // Nobody asks any more: the follower finds it.
+    let mut following = store.following();
+    let stopped = following.wait_for(|following| following.stopped.is_some());
+    timeout(2 * SOON, stopped).await.expect("it stops").unwrap();
     let error = store.latest().await.unwrap_err();
     assert!(matches!(error, StoreError::Stopped(_)), "{error}");
     let error = store.commit(put(2, &[("a", "v2")])).await.unwrap_err();
     assert!(matches!(error, StoreError::Stopped(_)), "{error}");
     assert_eq!(store.load().await.unwrap().revision, Revision(1));
+}
+
+#[tokio::test]
+async fn one_stale_answer_stops_nobody() {
+    let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
+    let store = etcd.connect(10).await;
+    store.commit(put(1, &[("a", "v1")])).await.unwrap();
+    let newest = store.commit(put(2, &[("a", "v2")])).await.unwrap();
+    // What a member answers that has not heard of the second commit.
+    let mut known = store.inner.known.lock().await;
+    let head = value::HeadValue {
+        format: value::FORMAT,
+        store: known.store.clone(),
+        revision: 1,
+        commit: Vec::new(),
+    };
+    let stale = KeyValue { value: head.encode_to_vec(), ..KeyValue::default() };
+    let error = store.inner.check_head(&mut known, Some(&stale), 7).err().unwrap();
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+    drop(known);
+    assert_eq!(store.latest().await.unwrap().revision, newest);
+    assert!(store.inner.known.lock().await.doubt.is_none());
+    assert_eq!(store.commit(put(3, &[("a", "v3")])).await.unwrap(), newest.next());
+}
+
+#[tokio::test]
+async fn a_follower_says_whether_it_hears() {
+    let Some(mut etcd) = EtcdProcess::start_or_skip().await else { return };
+    let store = etcd.connect(10).await;
+    let mut following = store.following();
+    let heard = following.borrow().heard;
+    assert!(following.borrow().is_up());
+    // An idle log is confirmed again and again.
+    timeout(SOON, following.wait_for(|it| it.heard > heard)).await.unwrap().unwrap();
+    etcd.kill();
+    timeout(SOON, following.wait_for(|it| it.lost)).await.unwrap().unwrap();
+    assert!(etcd.start().await);
+    timeout(SOON, following.wait_for(Following::is_up)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn notes_are_heard_and_go_with_those_who_wrote_them() {
+    let Some(etcd) = EtcdProcess::start_or_skip().await else { return };
+    let (one, two) = (etcd.connect(10).await, etcd.connect(10).await);
+    let mut early = one.note().unwrap();
+    early.write(b"early".to_vec()).await.unwrap();
+    let (all, mut news) = two.notes().await.unwrap();
+    assert_eq!(all, [(early.id(), b"early".to_vec())]);
+    let mut late = one.note().unwrap();
+    late.write(b"late".to_vec()).await.unwrap();
+    assert_eq!(news.next().await.unwrap(), News::Written(late.id(), b"late".to_vec()));
+    late.remove().await;
+    assert_eq!(news.next().await.unwrap(), News::Gone(late.id()));
+    // Nobody renews it, as after a crash.
+    let gone = timeout(SOON, news.next()).await.expect("it goes with its lease");
+    assert_eq!(gone.unwrap(), News::Gone(early.id()));
+    // Its owner finds out, and writes it anew.
+    early.renew().await;
+    assert!(early.is_gone());
+    early.write(b"again".to_vec()).await.unwrap();
+    assert_eq!(news.next().await.unwrap(), News::Written(early.id(), b"again".to_vec()));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::api::{self, Compare, KeyValue, Operation, Txn};
 use super::connection::Trouble;
 use super::content::{self, Sent};
 use super::keys::Part;
+use super::past::floor_of;
 use super::value::{self, CheckpointValue, FORMAT, HeadValue, RecordValue};
 use super::{Id, Inner, Known, draw_id};
 use crate::store::batch::{self, Replayed};
@@ -20,12 +21,18 @@ use crate::store::contract::{Backup, Commit, StoreError, StoredConfiguration};
 const COMMIT_MOST: Duration = Duration::from_secs(10);
 
 /// What became of a transaction that compares the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// The head is ours, at this revision of etcd.
     Won(i64),
     /// The head had moved, or was moved so that our transaction can never happen.
     Beaten,
+    /// The head moved on so far that what we wrote would be gone by now as well.
+    Forgotten,
 }
+
+/// No key was written by this revision of etcd, so a commit on top of it looks again.
+const BEFORE_ANY: i64 = 1;
 
 impl Inner {
     pub(super) async fn commit(&self, commit: Commit) -> Result<Revision, StoreError> {
@@ -179,11 +186,13 @@ impl Inner {
         let deadline = Instant::now() + COMMIT_MOST;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         while Instant::now() < deadline {
-            let reads = [api::get(self.keys.head()), api::get(self.keys.record(revision))];
-            if let Ok(mut reading) = self.connection.read(reads).await {
-                let (head, record) = (reading.one(), reading.one());
-                if let Some(fate) = fate(base, ours, head.as_ref(), record.as_ref())? {
-                    return Ok(fate);
+            let reads = [self.keys.head(), self.keys.record(revision), self.keys.floor()];
+            if let Ok(mut reading) = self.connection.read(reads.map(api::get)).await {
+                let (head, record, floor) = (reading.one(), reading.one(), reading.one());
+                match fate(base, ours, head.as_ref(), record.as_ref(), floor_of(floor)?)? {
+                    Some(Fate::Forgotten) => break,
+                    Some(fate) => return Ok(fate),
+                    None => {}
                 }
                 let same = head.map_or_else(
                     || HeadValue { format: FORMAT, ..HeadValue::default() }.encode_to_vec(),
@@ -211,6 +220,7 @@ fn fate(
     ours: &HeadValue,
     head: Option<&KeyValue>,
     record: Option<&KeyValue>,
+    floor: Revision,
 ) -> Result<Option<Fate>, StoreError> {
     let Some(head) = head else { return Ok(None) };
     let value: HeadValue = value::decode(&head.value)?;
@@ -223,5 +233,60 @@ fn fate(
             return Ok(Some(Fate::Won(record.mod_revision)));
         }
     }
-    Ok((head.mod_revision != base).then_some(Fate::Beaten))
+    let same_store = value.store == ours.store;
+    // Our transaction began this store, and others went on from there.
+    if base == 0 && same_store {
+        return Ok(Some(Fate::Won(BEFORE_ANY)));
+    }
+    let lost = if same_store && floor.0 >= ours.revision { Fate::Forgotten } else { Fate::Beaten };
+    Ok((head.mod_revision != base).then_some(lost))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &[u8] = b"ours";
+
+    fn head(store: &str, revision: u64, commit: &[u8]) -> HeadValue {
+        let (store, commit) = (store.as_bytes().to_vec(), commit.to_vec());
+        HeadValue { format: FORMAT, store, revision, commit }
+    }
+
+    fn kv(value: &impl prost::Message, at: i64) -> KeyValue {
+        KeyValue { value: value.encode_to_vec(), mod_revision: at, ..KeyValue::default() }
+    }
+
+    /// What became of a commit of revision 5 on top of the head that etcd's revision `base` wrote.
+    fn told(base: i64, now: &HeadValue, record: Option<&[u8]>, floor: u64) -> Option<Fate> {
+        let ours = head("store", 5, OURS);
+        let record = record.map(|commit| {
+            let commit = commit.to_vec();
+            kv(&RecordValue { first: 5, last: 5, commit, content: None }, 11)
+        });
+        let (now, floor) = (kv(now, 12), Revision(floor));
+        fate(base, &ours, Some(&now), record.as_ref(), floor).unwrap()
+    }
+
+    #[test]
+    fn a_commit_is_found_in_the_head_or_in_its_record() {
+        assert_eq!(told(10, &head("store", 5, OURS), Some(OURS), 0), Some(Fate::Won(12)));
+        assert_eq!(told(10, &head("store", 6, b"next"), Some(OURS), 0), Some(Fate::Won(11)));
+        assert_eq!(told(10, &head("store", 5, b"other"), Some(b"other"), 0), Some(Fate::Beaten));
+        assert_eq!(told(12, &head("store", 4, b"before"), None, 0), None);
+    }
+
+    #[test]
+    fn a_restore_on_which_others_committed_happened() {
+        let next = head("store", 6, b"next");
+        assert_eq!(told(0, &next, None, 5), Some(Fate::Won(BEFORE_ANY)));
+        assert_eq!(told(0, &head("other", 6, b"next"), None, 5), Some(Fate::Beaten));
+    }
+
+    #[test]
+    fn what_is_too_old_to_be_kept_is_not_known_to_have_happened_or_not() {
+        let far = head("store", 500, b"far");
+        assert_eq!(told(10, &far, None, 400), Some(Fate::Forgotten));
+        assert_eq!(told(10, &far, None, 4), Some(Fate::Beaten));
+    }
 }

@@ -16,6 +16,9 @@ use super::{EtcdSettings, EtcdStore};
 const PROGRAM: &str = "SEGUE_ETCD_SERVER";
 const REQUIRE_PEERS: &str = "SEGUE_REQUIRE_PEERS";
 const START_MOST: Duration = Duration::from_secs(30);
+/// `/segue/` and `/segue0`, in base 64: between them is all that we write.
+const KEY: &str = "L3NlZ3VlLw==";
+const KEY_END: &str = "L3NlZ3VlMA==";
 
 /// One member; killed with the test.
 pub struct EtcdProcess {
@@ -93,9 +96,8 @@ impl EtcdProcess {
 
     /// From now on it knows `segue` by the password `p:w`, and nobody else but `root`.
     pub async fn ask_for_passwords(&self) {
-        let (key, end) = ("L3NlZ3VlLw==", "L3NlZ3VlMA==");
         let permission = format!(
-            r#"{{"name":"segue","perm":{{"permType":"READWRITE","key":"{key}","range_end":"{end}"}}}}"#
+            r#"{{"name":"segue","perm":{{"permType":"READWRITE","key":"{KEY}","range_end":"{KEY_END}"}}}}"#
         );
         for (path, body) in [
             ("user/add", r#"{"name":"root","password":"secret"}"#),
@@ -107,25 +109,37 @@ impl EtcdProcess {
             ("user/grant", r#"{"user":"segue","role":"segue"}"#),
             ("enable", "{}"),
         ] {
-            let request = format!(
-                "POST /v3/auth/{path} HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n\
-                 content-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+            self.post(&format!("auth/{path}"), body).await;
         }
+    }
+
+    /// It forgets all that we wrote.
+    pub async fn lose_everything(&self) {
+        self.post("kv/deleterange", &format!(r#"{{"key":"{KEY}","range_end":"{KEY_END}"}}"#)).await;
+    }
+
+    async fn post(&self, path: &str, body: &str) {
+        let request = format!(
+            "POST /v3/{path} HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
 
     pub fn settings(&self) -> EtcdSettings {
         EtcdSettings { endpoints: vec![self.url()], ..EtcdSettings::default() }
     }
 
+    /// A store that is followed as long as the test runs.
     pub async fn connect(&self, retention: usize) -> EtcdStore {
-        EtcdStore::connect(&self.settings(), retention).await.unwrap()
+        let (store, follower) = EtcdStore::open(&self.settings(), retention).await.unwrap();
+        tokio::spawn(follower.run());
+        store
     }
 }
 

@@ -106,6 +106,12 @@ impl Inbox {
             Compiled::Mark(mark) => Some(*mark),
             _ => None,
         };
+        if let Some(mark) = mark
+            && !self.lower.takes(mark.revision, self.linked_revision, self.control_planes)
+        {
+            self.leave_unmarked();
+            return Ok(());
+        }
         self.linker.put(compiled)?;
         self.kept(type_url, name, stored);
         if let Some(mark) = mark {
@@ -117,6 +123,14 @@ impl Inbox {
             }
         }
         Ok(())
+    }
+
+    /// What came is lower than what runs, and is not to be linked. Whoever is asked next tells its
+    /// mark, whichever that is.
+    fn leave_unmarked(&mut self) {
+        self.marks = Marks::Sent;
+        self.mark_pending = false;
+        self.stored.remove(type_urls::SNAPSHOT_MARK);
     }
 
     /// Takes the virtual hosts of one response, and those before that waited for a domain which is
