@@ -4,6 +4,7 @@
 
 mod access;
 mod changes;
+mod clients;
 mod conditions;
 mod csds;
 mod loads;
