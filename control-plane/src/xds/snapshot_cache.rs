@@ -107,8 +107,10 @@ impl SnapshotCache {
         let watched = shared.drop_idle();
         compiled.retain(&watched);
         compiled.update();
+        let mut offered = watched.is_empty();
         for class in &watched {
             let next = compiled.snapshot(class);
+            offered |= next.revision == compiled.config.revision;
             let classes = shared.classes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(sender) = classes.get(class) else { continue };
             sender.send_if_modified(|current| {
@@ -120,7 +122,6 @@ impl SnapshotCache {
             });
         }
         shared.tell_withheld(&compiled);
-        let offered = compiled.is_offered();
         drop(compiled);
         shared.metrics.publish_seconds.observe(begin.elapsed().as_secs_f64());
         shared.published.send_replace(true);
@@ -256,11 +257,6 @@ impl Compiled {
         }
     }
 
-    /// Whether some kind of node gets the newest configuration, or would if there were any.
-    fn is_offered(&self) -> bool {
-        self.compilers.is_empty() || self.withheld.len() < self.compilers.len()
-    }
-
     /// What nodes of a class get now.
     fn snapshot(&mut self, class: &NodeClass) -> Arc<XdsSnapshot> {
         let kind = class.kind;
@@ -272,10 +268,18 @@ impl Compiled {
             }
             compiler
         });
-        match &class.service {
+        let snapshot = match &class.service {
             Some(service) => compiler.scoped(service),
             None => compiler.whole(),
+        };
+        if let Some(problem) = compiler.withheld(class.service.as_ref()) {
+            let (revision, kept) = (self.config.revision, snapshot.revision);
+            self.withheld.entry(kind).or_insert_with(|| {
+                let problems = Problems(vec![problem.clone()]);
+                Withheld::new(kind, revision, kept, problems)
+            });
         }
+        snapshot
     }
 }
 
@@ -299,8 +303,13 @@ fn compile(
     endpoints: &Arc<ResolvedEndpoints>,
 ) -> Result<(), Withheld> {
     compiler.update(config, endpoints).map_err(|problems| {
-        let (revision, kept) = (config.revision, compiler.whole().revision);
-        tracing::error!(?kind, %revision, %kept, %problems, "a configuration is not sent");
-        Withheld { kind, revision, kept, problems }
+        Withheld::new(kind, config.revision, compiler.whole().revision, problems)
     })
+}
+
+impl Withheld {
+    fn new(kind: NodeKind, revision: Revision, kept: Revision, problems: Problems) -> Self {
+        tracing::error!(?kind, %revision, %kept, %problems, "a configuration is not sent");
+        Self { kind, revision, kept, problems }
+    }
 }

@@ -27,7 +27,8 @@ async fn waited(plane: &mut Plane, revision: u64, millis: i32) -> WaitActivatedR
     }
 }
 
-/// An Envoy next to `shop`, which depends on `chat` alone, with the clusters of both.
+/// An Envoy next to `shop`, which depends on `chat` alone, with the clusters of both and without a
+/// route.
 async fn shop(plane: &mut Plane) -> Client {
     let shop = service("shop").replace("spec:\n", "spec:\n  dependsOn: [{name: chat}]\n");
     let all = [service("chat"), service("other"), shop].join("---\n");
@@ -35,6 +36,10 @@ async fn shop(plane: &mut Plane) -> Client {
     let mut envoy = Client::connect(plane, "envoy-1", "shop").await;
     envoy.want(CLUSTER, &[]).await;
     envoy.answer(CLUSTER, None).await;
+    let clusters =
+        ["chat/v1", "chat/v2", "shop/v1", "shop/v2"].map(|name| format!("default/{name}"));
+    envoy.want(ENDPOINT, &clusters.each_ref().map(String::as_str)).await;
+    envoy.answer(ENDPOINT, None).await;
     envoy
 }
 
