@@ -19,7 +19,7 @@ use crate::access::{self, Access, AccessError, AdminGate, Ground, Port, Threshol
 use crate::admin::{Admin, AdminError, Ledger};
 use crate::declared::{self, Declared};
 use crate::discovery;
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, Fleet, Gate};
 use crate::http::{self, Pages};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
@@ -224,22 +224,37 @@ impl ControlPlane {
     }
 }
 
-/// Publishes once there is a configuration to publish.
+/// Publishes once there is a configuration to publish, and tells what is not published.
 async fn publish(
-    mut declared: watch::Receiver<declared::State>,
+    declared: watch::Receiver<declared::State>,
     cache: SnapshotCache,
     fleet: Fleet,
     streams: Streams,
     drain: DrainSignal,
 ) -> &'static str {
     let name = "publish";
+    let told = tell_faults(declared.clone(), fleet.clone());
+    tokio::select! {
+        () = publish_good(declared, cache, fleet, streams, drain) => {}
+        () = told => {}
+    }
+    name
+}
+
+async fn publish_good(
+    mut declared: watch::Receiver<declared::State>,
+    cache: SnapshotCache,
+    fleet: Fleet,
+    streams: Streams,
+    drain: DrainSignal,
+) {
     let first = tokio::select! {
         state = declared.wait_for(|state| state.config.is_some()) => {
             state.ok().and_then(|state| state.config.clone())
         }
         () = drain.cancelled() => None,
     };
-    let Some(first) = first else { return name };
+    let Some(first) = first else { return };
     let (sender, receiver) = watch::channel(first);
     let follow = follow(declared, sender);
     let publisher = Publisher::new(receiver, cache, fleet, streams, discovery::Settings::default());
@@ -247,7 +262,18 @@ async fn publish(
         () = publisher.run(drain) => {}
         () = follow => {}
     }
-    name
+}
+
+/// Tells the fleet what of the store does not pass the checks.
+async fn tell_faults(mut declared: watch::Receiver<declared::State>, fleet: Fleet) {
+    loop {
+        let held_back = declared.borrow_and_update().held_back();
+        fleet.hold_back(Gate::Checks, held_back);
+        if declared.changed().await.is_err() {
+            // The follower of the store is gone: the drain has begun, which ends the publisher.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Hands on every good configuration.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use imbl::ordmap::DiffItem;
-use segue_control_plane_core::config::{Base, Declaration, Faults, MeshConfig, ResourceKey};
+use segue_control_plane_core::config::{Base, Declaration, Fault, Faults, MeshConfig, ResourceKey};
 use segue_shared::backoff::Backoff;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::fleet::{Refused, Rejection};
 use crate::store::{Store, StoreError, StoredConfiguration, StoredResource};
 
 /// Follows the store; clones share what is known.
@@ -39,8 +40,17 @@ struct Inner {
 pub struct State {
     /// The newest good configuration; `None` before the first.
     pub config: Option<Arc<MeshConfig>>,
-    /// What is wrong with the newest revision.
-    pub fault: Option<String>,
+    /// Why the newest revision is not served.
+    pub fault: Option<Arc<Unserved>>,
+}
+
+/// Why the newest revision is not served.
+#[derive(Debug, Error)]
+pub enum Unserved {
+    #[error("revision {revision} of the store does not pass the checks of this release:\n{faults}")]
+    Faulty { revision: Revision, faults: Faults },
+    #[error(transparent)]
+    Unknown(#[from] FollowError),
 }
 
 /// The newest revision of the store, and what a change is checked on top of.
@@ -63,10 +73,34 @@ pub enum FollowError {
 struct Known {
     /// The newest revision that was looked at; `None` before the first.
     seen: Option<Revision>,
-    /// Whether it is not `good`.
-    faulty: bool,
+    /// Why it is not `good`.
+    fault: Option<Arc<Unserved>>,
     /// The newest good configuration, as stored and as checked.
     good: (StoredConfiguration, Declaration),
+}
+
+impl State {
+    /// What of the newest revision does not pass the checks.
+    pub fn held_back(&self) -> Vec<Refused> {
+        let Some(Unserved::Faulty { revision, faults }) = self.fault.as_deref() else {
+            return Vec::new();
+        };
+        let kept = self.config.as_ref().map_or(Revision::NONE, |config| config.revision);
+        let refused = faults.0.iter().map(|fault| {
+            let (kind, name) = fault.resource.split_once(' ').unwrap_or_default();
+            let Fault { field_path, message, hint, .. } = fault.clone();
+            let reason = Fault { message, hint, ..Fault::default() };
+            let rejection = Rejection {
+                type_url: kind.to_owned(),
+                resource: name.to_owned(),
+                field_path,
+                reason: reason.to_string().into(),
+                revision: *revision,
+            };
+            Refused::held_back(rejection, kept)
+        });
+        refused.collect()
+    }
 }
 
 impl Declared {
@@ -101,7 +135,8 @@ impl Declared {
                 }
                 Err(error) => {
                     tracing::error!("{error}");
-                    self.inner.state.send_modify(|state| state.fault = Some(error.to_string()));
+                    let fault = Some(Arc::new(error.into()));
+                    self.inner.state.send_modify(|state| state.fault = fault);
                     Some(backoff.next_pause(0.5))
                 }
             };
@@ -127,26 +162,32 @@ impl Declared {
         if known.seen != Some(stored.revision) {
             let checked = self.checked(&known.good, stored.clone()).await?;
             known.seen = Some(stored.revision);
-            known.faulty = checked.is_err();
             match checked {
                 Ok(declaration) => {
                     let config = Some(Arc::clone(declaration.mesh()));
                     known.good = (stored.clone(), declaration);
+                    known.fault = None;
                     self.inner.state.send_replace(State { config, fault: None });
                 }
                 // What is stored stays wrong until the next commit.
                 Err(faults) => {
-                    let revision = stored.revision;
-                    let fault = format!(
-                        "revision {revision} of the store does not pass the checks of this \
-                         release:\n{faults}"
-                    );
+                    let fault = Arc::new(Unserved::Faulty { revision: stored.revision, faults });
                     tracing::error!("{fault}");
-                    self.inner.state.send_modify(|state| state.fault = Some(fault));
+                    known.fault = Some(fault);
                 }
             }
         }
-        let base = if known.faulty {
+        // A store that could not be read for a while is as it was before.
+        let is_told = |state: &State| match (&state.fault, &known.fault) {
+            (Some(told), Some(fault)) => Arc::ptr_eq(told, fault),
+            (told, fault) => told.is_none() && fault.is_none(),
+        };
+        self.inner.state.send_if_modified(|state| {
+            let is_news = !is_told(state);
+            state.fault.clone_from(&known.fault);
+            is_news
+        });
+        let base = if known.fault.is_some() {
             Base::Unchecked(stored.resources.values().map(|it| it.resource.clone()).collect())
         } else {
             Base::Checked(known.good.1.clone())

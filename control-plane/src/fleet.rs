@@ -6,13 +6,16 @@
 //! and how many run on which revision is counted as they tell it, so that a wait and a scrape cost
 //! what they answer, not what is connected.
 
+mod held_back;
 mod index;
+mod loads;
 mod node;
 mod progress;
 mod published;
 mod record;
 mod registry;
 mod replicas;
+mod streams;
 mod summary;
 mod unsettled;
 
@@ -29,9 +32,11 @@ use node::Node;
 use registry::Registry;
 use replicas::Replicas;
 
-pub use progress::{Counts, Group, Progress, Refused, Standings};
+pub use held_back::Gate;
+pub use progress::{Counts, Group, Progress, Standings};
 pub use record::{
-    Acked, Delivery, Holder, Introduction, Load, Place, Rejection, SidecarStatus, VersionTraffic,
+    Acked, Delivery, Holder, Introduction, Load, Place, Refused, Rejection, SidecarStatus,
+    VersionTraffic,
 };
 pub use replicas::{MOST_REPLICAS, ReplicaId};
 pub use summary::Summary;
@@ -70,14 +75,14 @@ pub enum StreamKind {
     Load,
 }
 
-/// An open stream of a node. Dropping it closes the stream in the registry. Where a node has
+/// An open stream of a node. Dropping it closes the stream in the registry. Where a sidecar has
 /// opened a newer stream of the same kind, what the older one tells is ignored.
 #[derive(Debug)]
 pub struct Presence {
     fleet: Fleet,
     node_id: Arc<str>,
-    kind: StreamKind,
-    generation: u64,
+    /// The number of the stream.
+    stream: u64,
 }
 
 #[derive(Debug)]
@@ -123,12 +128,29 @@ impl Fleet {
         self.shared.known_since
     }
 
-    /// A configuration is offered to all nodes from now on. Those that stay on an earlier revision
-    /// are behind.
+    /// A configuration is offered to nodes from now on. Those that stay on an earlier revision are
+    /// behind.
     pub fn published(&self, config: Arc<MeshConfig>) {
         let mut registry = self.registry();
         registry.published.note(config.revision, Instant::now());
         registry.config = config;
+    }
+
+    /// The newest revision that nodes are offered.
+    pub fn published_revision(&self) -> Revision {
+        self.registry().config.revision
+    }
+
+    /// What this control plane keeps from nodes from now on, as far as one gate decides it.
+    pub fn hold_back(&self, gate: Gate, held: Vec<Refused>) {
+        if self.registry().held_back.replace(gate, held) {
+            self.tell();
+        }
+    }
+
+    /// What this control plane keeps from nodes.
+    pub fn held_back(&self) -> Vec<Refused> {
+        self.registry().held_back.iter().cloned().collect()
     }
 
     /// Every node that is connected, or has been within the last hour, in the order of service,
@@ -158,7 +180,7 @@ impl Fleet {
         self.progress_of_all(revision)
     }
 
-    /// What the nodes that report refuse and that do not run on a revision yet, with whichever
+    /// What is held back or refused of nodes that do not run on a revision yet, with whichever
     /// revision it came, on all control planes.
     pub fn in_the_way(&self, revision: Revision) -> Vec<Refused> {
         self.in_the_way_of_all(revision)
@@ -170,7 +192,7 @@ impl Fleet {
         self.registry().counts(now, stale_after)
     }
 
-    /// Which revisions the sidecars of each service run on, and what is refused, on all control
+    /// Which revisions the nodes of each service have reached, and what is refused, on all control
     /// planes.
     pub fn standings(&self) -> Standings {
         self.standings_of_all()
@@ -181,8 +203,8 @@ impl Fleet {
         self.registry().holders(is_asked)
     }
 
-    /// A number that grows when a node comes or goes, accepts, activates or refuses. Counts of
-    /// requests do not move it.
+    /// A number that grows when a node comes or goes, accepts, activates or refuses, and when
+    /// something is held back. Counts of requests do not move it.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
     }
@@ -192,15 +214,15 @@ impl Fleet {
     pub fn enter(&self, introduction: Introduction, kind: StreamKind) -> Option<Presence> {
         let node_id: Arc<str> = introduction.node_id.as_str().into();
         let fits = node_id.len() <= MAX_NODE_ID_BYTES;
-        let generation = fits
+        let stream = fits
             .then(|| self.registry().enter(&node_id, introduction, kind, Instant::now()))
             .flatten();
-        if generation.is_none() {
+        if stream.is_none() {
             let node = &node_id[..node_id.floor_char_boundary(MAX_NODE_ID_BYTES)];
             tracing::warn!(node, "too many nodes, or too long an id: missing in the status");
         }
         self.tell();
-        Some(Presence { fleet: self.clone(), node_id, kind, generation: generation? })
+        Some(Presence { fleet: self.clone(), node_id, stream: stream? })
     }
 
     fn tell(&self) {
@@ -215,37 +237,26 @@ impl Fleet {
 impl Presence {
     /// Notes what the xDS stream ACKed and refused.
     pub fn acked(&self, acked: Acked) {
-        self.note(|node| {
-            let news = node.acked != acked;
-            if news {
-                node.acked = acked;
-            }
-            news
-        });
+        self.note(|node| node.acked(self.stream, acked));
     }
 
     /// Notes what the client of the xDS stream asked for and holds.
     pub fn holds(&self, holding: Holding) {
         self.note(|node| {
-            node.holding = Some(holding);
+            node.holds(self.stream, holding);
             false
         });
     }
 
     /// Notes a report about revisions.
     pub fn delivered(&self, delivery: Delivery) {
-        self.note(|node| {
-            let news = !node.reports || node.delivery != delivery;
-            node.reports = true;
-            node.delivery = delivery;
-            news
-        });
+        self.note(|node| node.delivered(self.stream, delivery));
     }
 
     /// Notes a report of totals.
     pub fn counted(&self, traffic: Vec<VersionTraffic>) {
         self.note(|node| {
-            node.traffic = traffic;
+            node.counted(self.stream, traffic);
             false
         });
     }
@@ -255,7 +266,7 @@ impl Presence {
     pub fn loaded(&self, loads: Vec<Load>, ignored: usize) {
         let mut left_out = 0;
         self.note(|node| {
-            left_out = node.load(loads);
+            left_out = node.loaded(self.stream, loads);
             false
         });
         if left_out + ignored > 0 {
@@ -263,13 +274,9 @@ impl Presence {
         }
     }
 
-    /// Changes the node unless a newer stream speaks for it; `change` says whether it is news.
+    /// Changes the node; `change` says whether it is news.
     fn note(&self, change: impl FnOnce(&mut Node) -> bool) {
-        let news = self.fleet.registry().note(&self.node_id, |node| {
-            let current = *node.stream(self.kind) == Some(self.generation);
-            current && change(node)
-        });
-        if news {
+        if self.fleet.registry().note(&self.node_id, change) {
             self.fleet.tell();
         }
     }
@@ -278,7 +285,7 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.note(|node| node.leave(self.kind, now));
+        self.note(|node| node.leave(self.stream, now));
     }
 }
 

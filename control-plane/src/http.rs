@@ -1,6 +1,7 @@
 //! The HTTP port: `/metrics`, `/livez`, `/readyz`.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const INDEX: &str = "Segue's control plane\n\n\
     /metrics   metrics for Prometheus\n\
     /livez     200 while the process works\n\
-    /readyz    200 while a checked configuration is served\n";
+    /readyz    200 while a checked configuration is served, with what of a newer one is held back\n";
 
 /// What the pages tell of.
 pub struct Pages {
@@ -120,19 +121,23 @@ impl Pages {
         } else if state.config.is_none() {
             page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the configuration is not read yet\n")
         } else {
-            page(StatusCode::OK, TEXT, "ok\n")
+            // Nodes have the last good configuration, and whoever mends the new one needs this port.
+            let mut text = "ok\n".to_owned();
+            for held_back in self.fleet.held_back() {
+                // Writing into a string cannot fail.
+                let _ = writeln!(text, "{held_back}");
+            }
+            page(StatusCode::OK, TEXT, text)
         }
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let served_revision =
-            self.declared.borrow().config.as_ref().map_or(0, |config| config.revision.0);
         let following = self.following.as_ref().map(|following| following.borrow().clone());
         let state = metrics::State {
             followed: following.as_ref().is_none_or(Following::is_up),
             heard: following.map_or(Duration::ZERO, |following| following.heard.elapsed()),
             revision: self.store.watch().borrow().0,
-            served_revision,
+            served_revision: self.fleet.published_revision().0,
             fleet: self.fleet.counts(),
         };
         match self.metrics.text(&state) {

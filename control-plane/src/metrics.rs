@@ -50,7 +50,7 @@ type UnsignedGauge = Gauge<u64, AtomicU64>;
 pub struct State {
     /// The newest revision of the store.
     pub revision: u64,
-    /// The newest revision that passed the check and is streamed.
+    /// The newest revision that nodes are offered.
     pub served_revision: u64,
     pub fleet: Counts,
     /// Whether what others commit arrives here.

@@ -35,9 +35,7 @@ pub fn cluster(service: &ServiceName, version: &str) -> String {
 /// The version that a cluster of ours stands for. `None` for clusters of other control planes.
 pub fn parse_cluster(name: &str) -> Option<(ServiceName, VersionLabel)> {
     let (service, version) = name.rsplit_once('/')?;
-    let (namespace, name) = service.split_once('/')?;
-    let service = ServiceName::from_str(&format!("{namespace}/{name}")).ok()?;
-    Some((service, VersionLabel::from_str(version).ok()?))
+    Some((parse_service(service)?, VersionLabel::from_str(version).ok()?))
 }
 
 /// How our control plane names itself in `ControlPlane.identifier` of its responses. Whoever sees it
@@ -50,9 +48,32 @@ pub fn virtual_host_resource(service: &ServiceName) -> String {
     format!("{OUTBOUND_ROUTES}/{service}")
 }
 
+/// The service whose routes a `VirtualHost` resource holds.
+pub fn parse_virtual_host_resource(name: &str) -> Option<ServiceName> {
+    parse_service(name.strip_prefix(OUTBOUND_ROUTES)?.strip_prefix('/')?)
+}
+
+/// Names of the listeners that gRPC clients may ask for to call a service by one of its domains.
+pub fn grpc_listeners(domain: &str, port: u16) -> [String; 2] {
+    [format!("{domain}:{port}"), domain.to_owned()]
+}
+
+/// The domain that a listener for gRPC clients stands for.
+pub fn parse_grpc_listener(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((domain, port)) if port.parse::<u16>().is_ok() => domain,
+        _ => name,
+    }
+}
+
 /// Name of the `RouteConfiguration` that gRPC clients ask for to call one service.
 pub fn grpc_routes(service: &ServiceName) -> String {
     format!("grpc/{service}")
+}
+
+/// The service that the routes of gRPC clients lead to.
+pub fn parse_grpc_routes(name: &str) -> Option<ServiceName> {
+    parse_service(name.strip_prefix("grpc/")?)
 }
 
 /// Name of the virtual host of a service.
@@ -63,6 +84,11 @@ pub fn virtual_host(service: &ServiceName) -> String {
 /// The last part of a type URL, as people say it: `Cluster`.
 pub fn short_type(type_url: &str) -> &str {
     type_url.rsplit(['.', '/']).next().unwrap_or(type_url)
+}
+
+/// `namespace/name`, where neither may be left out.
+fn parse_service(text: &str) -> Option<ServiceName> {
+    text.contains('/').then(|| ServiceName::from_str(text).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -81,6 +107,23 @@ mod tests {
     fn foreign_cluster_names_stand_for_no_version() {
         for foreign in ["outbound|80||chat", "a/b", "a/b/c/d", "", "///"] {
             assert_eq!(parse_cluster(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn names_that_stand_for_a_service_round_trip() {
+        let service = ServiceName::new("shop", "cart");
+        let hosts = virtual_host_resource(&service);
+        assert_eq!(parse_virtual_host_resource(&hosts), Some(service.clone()));
+        assert_eq!(parse_grpc_routes(&grpc_routes(&service)), Some(service));
+        for domain in ["chat", "chat.default", "api.test"] {
+            for name in grpc_listeners(domain, 8080) {
+                assert_eq!(parse_grpc_listener(&name), domain);
+            }
+        }
+        for foreign in ["outbound", "grpc", "", "outbound/chat", "grpc/chat", "outboundx/a/b"] {
+            assert_eq!(parse_virtual_host_resource(foreign), None, "{foreign}");
+            assert_eq!(parse_grpc_routes(foreign), None, "{foreign}");
         }
     }
 

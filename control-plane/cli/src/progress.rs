@@ -10,7 +10,8 @@ use segue_proto::admin::v1::{WaitActivatedRequest, WaitActivatedResponse};
 use crate::error::CliError;
 use crate::session::Session;
 
-/// Waits until every connected sidecar runs on `revision`; 0 is the newest.
+/// Waits until every connected sidecar runs on `revision`, and every other xDS client ACKed it; 0 is
+/// the newest.
 pub async fn wait(
     session: &mut Session<'_>,
     revision: u64,
@@ -46,14 +47,19 @@ pub fn told(progress: &WaitActivatedResponse) -> String {
     let WaitActivatedResponse { revision, total, activated, .. } = progress;
     match total {
         0 => format!("revision {revision}: no sidecar is connected"),
-        _ => format!("revision {revision}: active on {activated} of {total} sidecars"),
+        _ => format!("revision {revision}: active on {activated} of {total} {}", nodes(progress)),
     }
+}
+
+/// Who is waited for.
+fn nodes(progress: &WaitActivatedResponse) -> &'static str {
+    if progress.clients == 0 { "sidecars" } else { "nodes" }
 }
 
 fn verdict(progress: &WaitActivatedResponse) -> Result<(), CliError> {
     let reason = match progress.outcome() {
         Outcome::Activated => return Ok(()),
-        Outcome::Rejected => format!("it is refused by{}", refusals(progress)),
+        Outcome::Rejected => format!("it is refused:{}", refusals(progress)),
         Outcome::Timeout | Outcome::Unspecified => {
             if progress.missing.is_empty() && !progress.unsettled.is_empty() {
                 format!("the time is over, and {}", progress.unsettled)
@@ -77,12 +83,16 @@ fn refusals(progress: &WaitActivatedResponse) -> String {
     let mut lines = String::new();
     for one in &progress.rejecting {
         let rejection = one.rejection.clone().unwrap_or_default();
+        let who = match (one.node_id.as_str(), rejection.reason.as_str()) {
+            ("", "") => "a resource of another namespace",
+            ("", _) => "held back by the control plane",
+            (node_id, _) => node_id,
+        };
+        let resource = format!("{} {}", rejection.r#type, rejection.resource);
+        let parts = [who, resource.trim(), &rejection.field_path, &rejection.reason];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         // Writing into a string cannot fail.
-        let _ = write!(lines, "\n  {}: {} {}", one.node_id, rejection.r#type, rejection.resource);
-        if !rejection.field_path.is_empty() {
-            let _ = write!(lines, ": {}", rejection.field_path);
-        }
-        let _ = write!(lines, ": {}", rejection.reason);
+        let _ = write!(lines, "\n  {}", parts.join(": "));
     }
     lines
 }
@@ -98,7 +108,7 @@ fn line(progress: &WaitActivatedResponse) -> String {
 fn bar(revision: u64) -> ProgressBar {
     let bar = ProgressBar::new(0).with_message(format!("revision {revision}"));
     // The template is fixed, so it cannot be wrong at run time; without it the bar is plainer.
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} sidecars") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -109,4 +119,51 @@ fn draw(bar: &ProgressBar, progress: &WaitActivatedResponse) {
     bar.set_length(u64::from(progress.total));
     bar.set_position(u64::from(progress.activated));
     bar.set_message(format!("revision {}", progress.revision));
+}
+
+#[cfg(test)]
+mod tests {
+    use segue_proto::admin::v1::RejectedResource;
+    use segue_proto::admin::v1::wait_activated_response::Rejecting;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_who_and_what_and_why() {
+        let rejecting = |node_id: &str, r#type: &str, reason: &str| Rejecting {
+            node_id: node_id.to_owned(),
+            rejection: Some(RejectedResource {
+                r#type: r#type.to_owned(),
+                resource: if r#type.is_empty() { "" } else { "default/chat" }.to_owned(),
+                reason: reason.to_owned(),
+                ..RejectedResource::default()
+            }),
+        };
+        let progress = WaitActivatedResponse {
+            rejecting: vec![
+                rejecting("shop-1", "Cluster", "no"),
+                rejecting("", "Service", "too large"),
+                rejecting("", "", "its publication broke"),
+                Rejecting::default(),
+            ],
+            ..WaitActivatedResponse::default()
+        };
+        let expected = "
+  shop-1: Cluster default/chat: no
+  held back by the control plane: Service default/chat: too large
+  held back by the control plane: its publication broke
+  a resource of another namespace";
+        assert_eq!(refusals(&progress), expected);
+    }
+
+    #[test]
+    fn envoys_are_no_sidecars() {
+        let progress = |clients| {
+            let of =
+                WaitActivatedResponse { revision: 7, total: 3, activated: 2, ..Default::default() };
+            told(&WaitActivatedResponse { clients, ..of })
+        };
+        assert_eq!(progress(0), "revision 7: active on 2 of 3 sidecars");
+        assert_eq!(progress(1), "revision 7: active on 2 of 3 nodes");
+    }
 }

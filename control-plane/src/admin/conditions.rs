@@ -1,47 +1,42 @@
 //! How far a resource is on its way to requests, as conditions. Pure, from where the fleet stands.
 
-use std::collections::BTreeSet;
+mod about;
+
 use std::fmt::Write as _;
 
-use segue_control_plane_core::config::{self, Kind, MeshConfig};
+use segue_control_plane_core::compile::Reach;
+use segue_control_plane_core::config::{self, Kind};
 use segue_proto::admin::v1::Condition;
 use segue_proto::admin::v1::condition::Status;
 use segue_proto::config::v1::resource::Resource as Body;
 use segue_proto::config::v1::{Resource, TargetReference};
 use segue_shared::ids::{Revision, ServiceName};
-use segue_shared::xds_names::{self, short_type, type_urls};
 
 use crate::fleet::{Refused, Standings, Unsettled};
 use crate::store::StoredResource;
+use about::{About, Abouts};
 
-/// Most bytes of a refusal's reason that are repeated.
-const MAX_REASON_BYTES: usize = 300;
+/// Every commit is checked. What this release's checks refuse all the same is held back.
+const CHECKED_BEFORE: &str = "it was checked when it was committed";
 
 /// Where the fleet stands, prepared for the resources of one answer.
 pub struct Outlook {
-    /// The newest revision that is offered to sidecars.
+    /// The newest revision that is offered to nodes.
     published: Revision,
     groups: Vec<Group>,
-    refused: Vec<Refused>,
-    /// Why there may be more sidecars than those of the groups.
+    refused: Vec<(About, Refused)>,
+    /// Why there may be more nodes than those of the groups.
     unsettled: Option<Unsettled>,
     names_nodes: bool,
 }
 
-/// Sidecars that get the same and run on the same.
+/// Nodes that get the same and have reached the same.
 struct Group {
     /// `None`: they get everything.
-    scope: Option<Scope>,
+    reach: Option<Reach>,
     activated: Revision,
     sidecars: usize,
-}
-
-/// What a service that declares `dependsOn` gets.
-struct Scope {
-    /// Services that it may call.
-    callable: BTreeSet<ServiceName>,
-    /// Services that routes of those lead to.
-    upstream: BTreeSet<ServiceName>,
+    clients: usize,
 }
 
 impl Outlook {
@@ -52,11 +47,15 @@ impl Outlook {
         let groups = groups
             .into_iter()
             .map(|group| Group {
-                scope: Scope::of(&group.service, &published),
+                reach: group.service.parse().ok().and_then(|name| Reach::of(&published, &name)),
                 activated: group.activated,
                 sidecars: group.sidecars,
+                clients: group.clients,
             })
             .collect();
+        let mut abouts = Abouts::new(&published);
+        let refused =
+            refused.into_iter().filter_map(|one| Some((abouts.of(&one.rejection)?, one))).collect();
         Self { published: published.revision, groups, refused, unsettled, names_nodes }
     }
 
@@ -70,25 +69,43 @@ impl Outlook {
                 message,
                 observed_generation: stored.revision.0,
             };
-        let (accepted, resolved) = if stored.revision <= self.published {
-            ("it passes the checks".to_owned(), "all that it names exists".to_owned())
+        let resolved = if stored.revision <= self.published {
+            "all that it names exists"
         } else {
-            // Every commit is checked; what this release's checks refuse is not published.
-            let told = "it was checked when it was committed".to_owned();
-            (told.clone(), told)
+            CHECKED_BEFORE
         };
+        let service = subject(stored);
         vec![
-            condition("Accepted", (Status::True, "Accepted", accepted)),
-            condition("ResolvedRefs", (Status::True, "ResolvedRefs", resolved)),
-            condition("Programmed", self.programmed(stored)),
+            condition("Accepted", self.accepted(stored, &service)),
+            condition("ResolvedRefs", (Status::True, "ResolvedRefs", resolved.to_owned())),
+            condition("Programmed", self.programmed(stored, &service)),
         ]
     }
 
-    fn programmed(&self, stored: &StoredResource) -> (Status, &'static str, String) {
+    fn accepted(
+        &self,
+        stored: &StoredResource,
+        service: &ServiceName,
+    ) -> (Status, &'static str, String) {
+        let held_back = self.refused.iter().find(|(about, one)| {
+            one.is_held_back() && about.concerns(&one.rejection, one.activated, stored, service)
+        });
+        if let Some((_, one)) = held_back {
+            return (Status::False, "HeldBack", one.to_string());
+        }
+        let told =
+            if stored.revision <= self.published { "it passes the checks" } else { CHECKED_BEFORE };
+        (Status::True, "Accepted", told.to_owned())
+    }
+
+    fn programmed(
+        &self,
+        stored: &StoredResource,
+        service: &ServiceName,
+    ) -> (Status, &'static str, String) {
         let (kind, revision) = (stored.key.kind, stored.revision);
         if revision > self.published {
-            let told = format!("revision {revision} is not published yet");
-            return (Status::False, "NotPublished", told);
+            return (Status::False, "NotPublished", self.not_published(stored, service));
         }
         let without_effect: Vec<String> = config::notices([&stored.resource])
             .into_iter()
@@ -100,8 +117,7 @@ impl Outlook {
         if matches!(kind, Kind::AccessPolicy | Kind::Rollout) && !without_effect.is_empty() {
             return (Status::False, "NoEffect", without_effect.join("; "));
         }
-        let service = subject(stored);
-        let (status, reason, mut message) = self.delivered(kind, revision, &service);
+        let (status, reason, mut message) = self.delivered(stored, service);
         for what in without_effect {
             message.push_str("; ");
             message.push_str(&what);
@@ -109,112 +125,109 @@ impl Outlook {
         (status, reason, message)
     }
 
+    /// Why a resource is newer than what nodes are offered.
+    fn not_published(&self, stored: &StoredResource, service: &ServiceName) -> String {
+        let revision = stored.revision;
+        let in_the_way = self.refused.iter().filter(|(_, one)| {
+            let rejection = &one.rejection;
+            one.is_held_back() && rejection.revision >= revision && one.activated < revision
+        });
+        let mut told = in_the_way.map(|(about, one)| {
+            // What is wrong with others is told to those who may see them.
+            let is_told =
+                self.names_nodes || about.concerns(&one.rejection, one.activated, stored, service);
+            if is_told { one.to_string() } else { "another resource of it is held back".to_owned() }
+        });
+        match told.next() {
+            Some(why) => format!("revision {revision} is not published: {why}"),
+            None => format!("revision {revision} is not published yet"),
+        }
+    }
+
     fn delivered(
         &self,
-        kind: Kind,
-        revision: Revision,
+        stored: &StoredResource,
         service: &ServiceName,
     ) -> (Status, &'static str, String) {
-        let mut refused = self.refused.iter().filter(|one| concerns(one, kind, revision, service));
+        let (kind, revision) = (stored.key.kind, stored.revision);
+        let mut refused = self.refused.iter().filter_map(|(about, one)| {
+            about.concerns(&one.rejection, one.activated, stored, service).then_some(one)
+        });
         if let Some(first) = refused.next() {
             let others = refused.count();
-            let told = if self.names_nodes {
-                refusal(first, others)
+            let mut told = if self.names_nodes || first.is_held_back() {
+                first.to_string()
             } else {
-                "a sidecar refuses what it becomes: `segue status` shows those of your namespaces"
-                    .to_owned()
+                let told = "a sidecar refuses what it becomes: `segue status` shows those of your \
+                            namespaces";
+                return (Status::False, "Rejected", told.to_owned());
             };
+            if others > 0 {
+                // Writing into a string cannot fail.
+                let _ = write!(told, " (and {others} more refusals)");
+            }
             return (Status::False, "Rejected", told);
         }
         let gets =
-            |group: &&Group| group.scope.as_ref().is_none_or(|scope| scope.gets(kind, service));
-        let (mut total, mut active) = (0, 0);
+            |group: &&Group| group.reach.as_ref().is_none_or(|reach| gets(reach, kind, service));
+        let (mut sidecars, mut clients) = (Share::default(), Share::default());
         for group in self.groups.iter().filter(gets) {
-            total += group.sidecars;
-            if group.activated >= revision {
-                active += group.sidecars;
-            }
+            let there = group.activated >= revision;
+            sidecars.add(group.sidecars, there);
+            clients.add(group.clients, there);
         }
-        let told = format!("{active} of {total} sidecars run on revision {revision}");
-        match active {
-            _ if total == 0 => {
+        let mut told = Vec::new();
+        if sidecars.total > 0 {
+            let Share { there, total } = sidecars;
+            told.push(format!("{there} of {total} sidecars run on revision {revision}"));
+        }
+        if clients.total > 0 {
+            let Share { there, total } = clients;
+            told.push(format!(
+                "{there} of {total} Envoys and gRPC clients ACKed revision {revision}"
+            ));
+        }
+        let told = told.join(", ");
+        match (sidecars, clients) {
+            (Share { total: 0, .. }, Share { total: 0, .. }) => {
                 let told = "no sidecar that gets it is connected".to_owned();
                 (Status::Unknown, "NoSidecars", told)
             }
-            active if active == total => match self.unsettled {
-                None => (Status::True, "Activated", told),
-                Some(unsettled) => {
-                    (Status::Unknown, "Unsettled", format!("{told}, but {}", unsettled.why))
+            (sidecars, clients) if sidecars.is_whole() && clients.is_whole() => {
+                match self.unsettled {
+                    None => (Status::True, "Activated", told),
+                    Some(unsettled) => {
+                        (Status::Unknown, "Unsettled", format!("{told}, but {}", unsettled.why))
+                    }
                 }
-            },
+            }
             _ => (Status::False, "Pending", told),
         }
     }
 }
 
-impl Scope {
-    /// `None` where the service gets everything.
-    fn of(service: &str, config: &MeshConfig) -> Option<Self> {
-        let name: ServiceName = service.parse().ok()?;
-        let depends_on = config.services.get(&name)?.depends_on.as_ref()?;
-        let callable: BTreeSet<ServiceName> = depends_on.iter().cloned().chain([name]).collect();
-        let rules = callable
-            .iter()
-            .filter_map(|service| config.routes.get(service))
-            .flat_map(|route| &route.rules);
-        let upstream = rules
-            .flat_map(|rule| {
-                let backends = rule.backends.iter().map(|backend| &backend.service);
-                backends.chain(rule.filters.mirror.as_ref().map(|mirror| &mirror.service))
-            })
-            .cloned()
-            .collect();
-        Some(Self { callable, upstream })
+/// How many of how many.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    there: usize,
+    total: usize,
+}
+
+impl Share {
+    fn add(&mut self, nodes: usize, there: bool) {
+        self.total += nodes;
+        self.there += if there { nodes } else { 0 };
     }
 
-    /// Of a service that is only an upstream, its versions are sent and how to reach them.
-    fn gets(&self, kind: Kind, service: &ServiceName) -> bool {
-        let as_upstream = matches!(kind, Kind::Service | Kind::TrafficPolicy);
-        self.callable.contains(service) || as_upstream && self.upstream.contains(service)
+    fn is_whole(self) -> bool {
+        self.there == self.total
     }
 }
 
-/// Whether a refusal keeps a resource of a revision from requests. A node that refuses what came
-/// with a later revision runs on with this one, once it has come so far.
-fn concerns(refused: &Refused, kind: Kind, revision: Revision, service: &ServiceName) -> bool {
-    let rejection = &refused.rejection;
-    let late = revision >= rejection.revision || refused.activated < revision;
-    let becomes = |type_url: &str| match kind {
-        Kind::Service => true,
-        Kind::TrafficPolicy => type_url == type_urls::CLUSTER,
-        Kind::Route | Kind::AccessPolicy | Kind::ContextPolicy | Kind::Rollout => {
-            [type_urls::LISTENER, type_urls::ROUTE, type_urls::VIRTUAL_HOST].contains(&type_url)
-        }
-    };
-    let name = rejection.resource.as_str();
-    let about = match rejection.type_url.as_str() {
-        type_urls::VIRTUAL_HOST => name == xds_names::virtual_host_resource(service),
-        // What stands for no version is shared by all services.
-        _ => xds_names::parse_cluster(name).is_none_or(|(of, _)| of == *service),
-    };
-    late && about && becomes(&rejection.type_url)
-}
-
-fn refusal(first: &Refused, others: usize) -> String {
-    let rejection = &first.rejection;
-    let reason = &rejection.reason[..rejection.reason.floor_char_boundary(MAX_REASON_BYTES)];
-    let (node, r#type) = (&first.node_id, short_type(&rejection.type_url));
-    let mut text = format!("{node} refuses {} {}: ", r#type, rejection.resource);
-    if !rejection.field_path.is_empty() {
-        text.push_str(&rejection.field_path);
-        text.push_str(": ");
-    }
-    text.push_str(reason);
-    if others > 0 {
-        // Writing into a string cannot fail.
-        let _ = write!(text, " (and {others} more refusals)");
-    }
-    text
+/// Of a service that is only an upstream, its versions are sent and how to reach them.
+fn gets(reach: &Reach, kind: Kind, service: &ServiceName) -> bool {
+    let as_upstream = matches!(kind, Kind::Service | Kind::TrafficPolicy);
+    reach.calls(service) || as_upstream && reach.leads_to(service)
 }
 
 /// The service that a resource is, or is about.

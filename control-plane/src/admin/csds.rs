@@ -221,6 +221,12 @@ fn known(type_url: &str, held: &HeldResource<'_>, contents: bool) -> GenericXdsC
         ..GenericXdsConfig::default()
     };
     match held.refusal {
+        // What it had before and may still run on is not kept.
+        _ if held.is_unanswered => {
+            held.version.clone_into(&mut told.version_info);
+            told.set_client_status(ClientResourceStatus::Requested);
+            told.set_config_status(ConfigStatus::Stale);
+        }
         None => {
             held.version.clone_into(&mut told.version_info);
             told.xds_config = body();
@@ -240,4 +246,22 @@ fn known(type_url: &str, held: &HeldResource<'_>, contents: bool) -> GenericXdsC
         }
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_and_not_answered_is_not_told_as_acked() {
+        let name: Arc<str> = "default/chat/v1".into();
+        let told = |is_unanswered| {
+            let (resource, refusal) = (None, None);
+            let held = HeldResource { name: &name, version: "7", resource, refusal, is_unanswered };
+            let told = known(type_urls::CLUSTER, &held, true);
+            (told.client_status(), told.config_status())
+        };
+        assert_eq!(told(true), (ClientResourceStatus::Requested, ConfigStatus::Stale));
+        assert_eq!(told(false), (ClientResourceStatus::Acked, ConfigStatus::Synced));
+    }
 }

@@ -193,8 +193,7 @@ fn elsewhere(other: &Summary, service: Option<&str>, revision: Revision) -> api:
         name: other.name.clone(),
         sidecars: count(other.running(service, Revision::NONE)),
         activated: count(other.running(service, revision)),
-        // They stand next to no service.
-        clients: if service.is_none() { count(other.clients) } else { 0 },
+        clients: count(other.connected_clients(service)),
         published_revision: other.published.0,
     }
 }

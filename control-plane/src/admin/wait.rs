@@ -21,6 +21,7 @@ pub fn told(revision: Revision, newest: Revision, of: Progress) -> api::WaitActi
     api::WaitActivatedResponse {
         revision: revision.0,
         total: count(of.total),
+        clients: count(of.clients),
         accepted: count(of.accepted),
         activated: count(of.activated),
         rejecting: rejecting(of.refused),
@@ -58,7 +59,7 @@ mod tests {
     use segue_shared::xds_names::type_urls;
 
     use super::*;
-    use crate::fleet::{Acked, Delivery, Fleet, Introduction, Presence, StreamKind};
+    use crate::fleet::{Acked, Delivery, Fleet, Gate, Introduction, Presence, StreamKind};
 
     /// A fleet, and the streams that keep its nodes connected.
     #[derive(Default)]
@@ -131,11 +132,23 @@ mod tests {
     }
 
     #[test]
-    fn the_gone_and_the_silent_are_not_waited_for() {
+    fn the_gone_are_not_waited_for() {
         let mut fleet = fleet().with("gone", 1, 1);
         fleet.streams.clear();
-        fleet.enter("envoy", StreamKind::Xds, false).acked(acked(4));
         assert_eq!(fleet.outcome(5), Outcome::Activated);
+    }
+
+    #[test]
+    fn envoys_and_grpc_clients_are_waited_for_until_they_ack() {
+        let mut fleet = fleet();
+        fleet.enter("envoy", StreamKind::Xds, false).acked(acked(4));
+        let told = fleet.told(5);
+        assert_eq!((told.total, told.clients, told.activated, told.done), (1, 1, 0, false));
+        assert_eq!(told.missing, ["envoy"]);
+        fleet.streams[0].acked(acked(5));
+        let told = fleet.told(5);
+        assert_eq!((told.accepted, told.activated), (1, 1));
+        assert_eq!(told.outcome(), Outcome::Activated);
     }
 
     #[test]
@@ -145,9 +158,27 @@ mod tests {
         assert_eq!(fleet.outcome(5), Outcome::Activated);
         fleet.enter("chat", StreamKind::Xds, true).acked(acked(5));
         let early = fleet.told(5);
-        assert_eq!((early.total, early.accepted, early.activated), (1, 1, 0));
+        assert_eq!((early.total, early.accepted, early.activated), (2, 2, 1));
         assert_eq!((early.missing.as_slice(), early.done), (&["chat".to_owned()][..], false));
         assert_eq!(fleet.with("chat", 5, 5).outcome(5), Outcome::Activated);
+    }
+
+    #[test]
+    fn what_the_control_plane_cannot_send_ends_the_wait() {
+        let fleet = fleet().with("a", 4, 4);
+        let held = Rejection {
+            type_url: type_urls::ROUTE.to_owned(),
+            resource: "outbound".to_owned(),
+            field_path: String::new(),
+            reason: "it has 5 bytes".into(),
+            revision: Revision(5),
+        };
+        let held = Refused::held_back(held, Revision(4));
+        fleet.fleet.hold_back(Gate::Compiler, vec![held]);
+        let told = fleet.told(5);
+        assert_eq!((told.done, told.outcome()), (true, Outcome::Rejected));
+        assert_eq!(told.rejecting[0].node_id, "");
+        assert_eq!(told.rejecting[0].rejection.as_ref().unwrap().reason, "it has 5 bytes");
     }
 
     #[test]

@@ -93,11 +93,25 @@ async fn the_last_good_configuration_stays_until_the_store_is_mended() {
     assert!(matches!(current.base, Base::Unchecked(all) if all.len() == 3));
     let state = declared.watch().borrow().clone();
     assert_eq!(ports(&state.config.unwrap()), [("a", 1)]);
-    assert!(state.fault.unwrap().contains("Service default/b"));
+    assert!(state.fault.unwrap().to_string().contains("Service default/b"));
 
     declared.store().commit(commit(&[service("b", 2)])).await.unwrap();
     declared.catch_up().await.unwrap();
     let state = declared.watch().borrow().clone();
     assert_eq!(ports(&state.config.unwrap()), [("a", 1), ("b", 2), ("c", 1)]);
-    assert_eq!(state.fault, None);
+    assert!(state.fault.is_none());
+}
+
+#[tokio::test]
+async fn a_store_that_can_be_read_again_is_no_fault_any_more() {
+    let (declared, _base) = declared(&[service("a", 1)]).await;
+    // As `run` tells it when the store cannot be read.
+    let broken = Arc::new(Unserved::from(FollowError::from(StoreError::Nameless)));
+    declared.inner.state.send_modify(|state| state.fault = Some(broken));
+    let mut told = declared.watch();
+    declared.catch_up().await.unwrap();
+    assert!(told.has_changed().unwrap());
+    assert!(told.borrow_and_update().fault.is_none());
+    declared.catch_up().await.unwrap();
+    assert!(!told.has_changed().unwrap(), "no news");
 }

@@ -16,12 +16,21 @@ pub(super) struct Index {
     pub accepted: BTreeMap<Revision, usize>,
     /// Other xDS clients by the revision that they accepted.
     pub clients: BTreeMap<Revision, BTreeSet<Arc<str>>>,
-    /// How many sidecars of a service run on which revision.
-    pub services: BTreeMap<(Arc<str>, Revision), usize>,
+    /// How many nodes of a service have reached which revision.
+    pub services: BTreeMap<(Arc<str>, Revision), Crowd>,
     /// Nodes that refuse something.
     pub rejecting: BTreeSet<Arc<str>>,
     /// Resources that nodes refuse.
     pub rejections: usize,
+}
+
+/// Nodes of one service on one revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Crowd {
+    /// They run on it.
+    pub sidecars: usize,
+    /// Other xDS clients, which accepted it.
+    pub clients: usize,
 }
 
 impl Index {
@@ -45,12 +54,13 @@ impl Index {
 
     fn add(&mut self, node_id: &Arc<str>, standing: &Standing) {
         let node = Arc::clone(node_id);
+        let crowd = self.services.entry(standing.crowd()).or_default();
         if standing.reports {
+            crowd.sidecars += 1;
             self.activated.entry(standing.activated).or_default().insert(node);
             *self.accepted.entry(standing.accepted).or_default() += 1;
-            let group = (Arc::clone(&standing.service), standing.activated);
-            *self.services.entry(group).or_default() += 1;
         } else {
+            crowd.clients += 1;
             self.clients.entry(standing.accepted).or_default().insert(node);
         }
         if standing.rejections > 0 {
@@ -62,10 +72,17 @@ impl Index {
     fn remove(&mut self, node_id: &Arc<str>, standing: &Standing) {
         if standing.reports {
             leave(&mut self.activated, standing.activated, node_id);
-            less(&mut self.accepted, &standing.accepted);
-            less(&mut self.services, &(Arc::clone(&standing.service), standing.activated));
+            less(&mut self.accepted, standing.accepted);
         } else {
             leave(&mut self.clients, standing.accepted, node_id);
+        }
+        let crowd = standing.crowd();
+        if let Some(known) = self.services.get_mut(&crowd) {
+            let left = if standing.reports { &mut known.sidecars } else { &mut known.clients };
+            *left -= 1;
+            if *known == Crowd::default() {
+                self.services.remove(&crowd);
+            }
         }
         if standing.rejections > 0 {
             self.rejecting.remove(node_id);
@@ -87,11 +104,11 @@ fn leave(
     }
 }
 
-fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
+fn less(counts: &mut BTreeMap<Revision, usize>, revision: Revision) {
+    if let Some(count) = counts.get_mut(&revision) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(key);
+            counts.remove(&revision);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The record of one node.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,13 +9,13 @@ use segue_shared::ids::Revision;
 use tokio::time::Instant;
 
 use super::StreamKind;
+use super::loads::Loads;
 use super::published::Published;
 use super::record::{
     Acked, Delivery, Introduction, Load, Rejection, SidecarStatus, VersionTraffic,
 };
+use super::streams::XdsStreams;
 
-/// Most versions of one node whose requests are counted.
-const MAX_VERSIONS: usize = 1_000;
 /// Most bytes that are kept of each word of an introduction.
 const MAX_WORD_BYTES: usize = 256;
 
@@ -28,17 +29,15 @@ pub(super) struct Node {
     appeared: Instant,
     /// `None` while a stream is open.
     gone: Option<Instant>,
-    xds: Option<u64>,
+    xds: XdsStreams,
+    /// The newest one of a sidecar.
     report: Option<u64>,
-    load: Option<u64>,
+    loads: Loads,
     /// Whether a report has come since the node last appeared.
-    pub reports: bool,
-    pub acked: Acked,
-    pub delivery: Delivery,
-    /// What its xDS stream asked for and holds; `None` where it has none.
-    pub holding: Option<Holding>,
+    reports: bool,
+    delivery: Delivery,
     /// In the order of service and version where loads are added up here.
-    pub traffic: Vec<VersionTraffic>,
+    traffic: Vec<VersionTraffic>,
 }
 
 /// What is counted of a connected node.
@@ -52,6 +51,14 @@ pub(super) struct Standing {
     pub rejections: usize,
 }
 
+impl Standing {
+    /// With whom the node is counted: its service, and what it has reached.
+    pub fn crowd(&self) -> (Arc<str>, Revision) {
+        let reached = if self.reports { self.activated } else { self.accepted };
+        (Arc::clone(&self.service), reached)
+    }
+}
+
 impl Node {
     pub fn unknown(now: Instant) -> Self {
         Self {
@@ -60,94 +67,96 @@ impl Node {
             since: SystemTime::now(),
             appeared: now,
             gone: Some(now),
-            xds: None,
+            xds: XdsStreams::default(),
             report: None,
-            load: None,
+            loads: Loads::default(),
             reports: false,
-            acked: Acked::default(),
             delivery: Delivery::default(),
-            holding: None,
             traffic: Vec::new(),
         }
     }
 
     /// A stream is opened, and says who it is.
-    pub fn appear(&mut self, who: Introduction, kind: StreamKind, generation: u64, now: Instant) {
+    pub fn appear(&mut self, who: Introduction, kind: StreamKind, stream: u64, now: Instant) {
         if self.gone.take().is_some() {
+            // Another one may go by this id now.
+            self.introduction = Introduction::default();
             self.since = SystemTime::now();
             self.appeared = now;
             self.reports = false;
-            self.acked = Acked::default();
             self.delivery = Delivery::default();
-            self.holding = None;
         }
         self.introduction.learn(who);
         if *self.service != *self.introduction.service {
             self.service = self.introduction.service.as_str().into();
         }
-        *self.stream(kind) = Some(generation);
+        match kind {
+            StreamKind::Xds => self.xds.enter(stream, self.introduction.is_sidecar),
+            StreamKind::Report => self.report = Some(stream),
+            StreamKind::Load => self.loads.enter(stream),
+        }
     }
 
-    /// A stream is closed. Whether it was the last.
-    pub fn leave(&mut self, kind: StreamKind, now: Instant) -> bool {
-        *self.stream(kind) = None;
-        if kind == StreamKind::Xds {
-            self.holding = None;
+    /// A stream is closed. Whether that makes a difference.
+    pub fn leave(&mut self, stream: u64, now: Instant) -> bool {
+        if self.gone.is_some() {
+            return false;
         }
-        let gone = self.xds.is_none() && self.report.is_none() && self.load.is_none();
+        let was_heard = self.xds.leave(stream);
+        self.loads.leave(stream, &mut self.traffic);
+        if self.report == Some(stream) {
+            self.report = None;
+        }
+        let gone = !self.xds.is_open() && self.report.is_none() && !self.loads.are_open();
         if gone {
             self.gone = Some(now);
             self.since = SystemTime::now();
         }
-        gone
+        gone || was_heard
+    }
+
+    /// What an xDS stream ACKed and refuses. Whether it is news.
+    pub fn acked(&mut self, stream: u64, acked: Acked) -> bool {
+        self.xds.acked(stream, acked)
+    }
+
+    /// What the client of an xDS stream asked for and holds.
+    pub fn holds(&mut self, stream: u64, holding: Holding) {
+        self.xds.holds(stream, holding);
+    }
+
+    /// A report about revisions. Whether it is news.
+    pub fn delivered(&mut self, stream: u64, delivery: Delivery) -> bool {
+        if self.report != Some(stream) {
+            return false;
+        }
+        let news = !self.reports || self.delivery != delivery;
+        self.reports = true;
+        self.delivery = delivery;
+        news
+    }
+
+    /// A report of totals.
+    pub fn counted(&mut self, stream: u64, traffic: Vec<VersionTraffic>) {
+        if self.report == Some(stream) {
+            self.traffic = traffic;
+        }
+    }
+
+    /// A load report. Answers how many versions of it found no place.
+    pub fn loaded(&mut self, stream: u64, loads: Vec<Load>) -> usize {
+        self.loads.add(stream, loads, &mut self.traffic)
     }
 
     pub fn gone(&self) -> Option<Instant> {
         self.gone
     }
 
-    pub fn stream(&mut self, kind: StreamKind) -> &mut Option<u64> {
-        match kind {
-            StreamKind::Xds => &mut self.xds,
-            StreamKind::Report => &mut self.report,
-            StreamKind::Load => &mut self.load,
-        }
-    }
-
-    /// Adds a load report to the totals. Answers how many versions found no place.
-    pub fn load(&mut self, loads: Vec<Load>) -> usize {
-        // A report speaks of all that has load: what it leaves out has nothing in flight.
-        self.traffic.iter_mut().for_each(|total| total.in_flight = 0);
-        let mut left_out = 0;
-        for load in loads {
-            let place = self.traffic.binary_search_by(|total| {
-                (&total.service, &total.version).cmp(&(&load.service, &load.version))
-            });
-            let at = match place {
-                Ok(at) => at,
-                Err(_) if self.traffic.len() >= MAX_VERSIONS => {
-                    left_out += 1;
-                    continue;
-                }
-                Err(at) => {
-                    let Load { service, version, .. } = load;
-                    let new = VersionTraffic { service, version, ..VersionTraffic::default() };
-                    self.traffic.insert(at, new);
-                    at
-                }
-            };
-            let total = &mut self.traffic[at];
-            total.requests = total.requests.saturating_add(load.requests);
-            total.failures = total.failures.saturating_add(load.failures);
-            total.dropped = total.dropped.saturating_add(load.dropped);
-            total.in_flight = total.in_flight.saturating_add(load.in_flight);
-        }
-        left_out
-    }
-
-    /// `None` while no stream is open.
+    /// `None` while no stream is open that tells of revisions. One that only reports its load here
+    /// may have its configuration from another control plane.
     pub fn standing(&self) -> Option<Standing> {
-        self.gone.is_none().then(|| Standing {
+        let tells = self.tells_activated() || self.xds.is_open();
+        (tells && self.gone.is_none()).then(|| Standing {
             service: Arc::clone(&self.service),
             reports: self.tells_activated(),
             accepted: self.accepted(),
@@ -157,16 +166,22 @@ impl Node {
     }
 
     /// A sidecar names the field that it refuses, so its own report is the better one.
-    pub fn rejections(&self) -> &[Rejection] {
+    pub fn rejections(&self) -> Cow<'_, [Rejection]> {
         if self.reports && !self.delivery.rejections.is_empty() {
-            &self.delivery.rejections
+            Cow::Borrowed(&self.delivery.rejections)
         } else {
-            &self.acked.rejections
+            self.xds.rejections()
         }
     }
 
-    pub fn activated(&self) -> Revision {
-        self.delivery.activated
+    /// The revision that its requests run on, or that it ACKed where it cannot tell.
+    pub fn reached(&self) -> Revision {
+        if self.tells_activated() { self.delivery.activated } else { self.accepted() }
+    }
+
+    /// What the clients of its xDS streams hold.
+    pub fn holdings(&self) -> impl Iterator<Item = &Holding> {
+        self.xds.holdings()
     }
 
     pub fn service(&self) -> &Arc<str> {
@@ -181,9 +196,8 @@ impl Node {
 
     /// Since when it is behind, while it is connected.
     pub fn behind_since(&self, published: &Published) -> Option<Instant> {
-        let reached = if self.tells_activated() { self.activated() } else { self.accepted() };
-        let since = published.newer_since(reached)?;
-        self.gone.is_none().then(|| since.max(self.appeared))
+        let since = published.newer_since(self.reached())?;
+        self.standing().map(|_| since.max(self.appeared))
     }
 
     pub fn status(
@@ -203,10 +217,10 @@ impl Node {
             address: who.address,
             connected: self.gone.is_none(),
             since: self.since,
-            received_revision: self.acked.received,
+            received_revision: self.xds.received(),
             accepted_revision: self.accepted(),
-            activated_revision: self.activated(),
-            rejections: self.rejections().to_vec(),
+            activated_revision: self.delivery.activated,
+            rejections: self.rejections().into_owned(),
             traffic: self.traffic.clone(),
             reports: self.tells_activated(),
             stale: behind_for.is_some_and(|behind| behind > stale_after),
@@ -215,7 +229,7 @@ impl Node {
     }
 
     fn accepted(&self) -> Revision {
-        if self.reports { self.delivery.accepted } else { self.acked.accepted }
+        if self.reports { self.delivery.accepted } else { self.xds.accepted() }
     }
 
     fn tells_activated(&self) -> bool {

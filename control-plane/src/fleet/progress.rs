@@ -1,6 +1,6 @@
 //! How far revisions are on the fleet, read from the counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use segue_control_plane_core::config::MeshConfig;
 use segue_shared::ids::Revision;
 use tokio::time::Instant;
 
-use super::node::Node;
-use super::record::Rejection;
+use super::record::{Refused, Rejection};
 use super::registry::Registry;
 use super::unsettled::Unsettled;
 
@@ -20,32 +19,24 @@ pub(super) const MOST_REFUSED: usize = 50;
 /// Refusals that conditions are read from.
 pub(super) const MOST_STANDING_REFUSED: usize = 1_000;
 
-/// How far one revision is. Only connected nodes count.
+/// How far one revision is. Only connected nodes count. Envoys and gRPC clients cannot tell what
+/// their requests run on: they count by what they ACKed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Sidecars.
+    /// Sidecars and other xDS clients.
     pub total: usize,
+    /// Of these, those that are no sidecars.
+    pub clients: usize,
     /// Those that accepted it.
     pub accepted: usize,
     /// Those that run on it.
     pub activated: usize,
     /// Some that do not run on it yet, at most 20.
     pub missing: Vec<String>,
-    /// What of it is refused, by any xDS client; at most 50.
+    /// What of it is held back or refused by any node; at most 50.
     pub refused: Vec<Refused>,
     /// Why there may be more nodes than these.
     pub unsettled: Option<Unsettled>,
-}
-
-/// A resource that a node refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    pub node_id: Arc<str>,
-    /// Service that the node stands next to.
-    pub service: Arc<str>,
-    /// What the node runs on.
-    pub activated: Revision,
-    pub rejection: Rejection,
 }
 
 /// How many connected nodes there are.
@@ -66,7 +57,7 @@ pub struct Counts {
     pub loads_ignored: usize,
 }
 
-/// Where all sidecars stand.
+/// Where all nodes stand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standings {
     /// What was published last.
@@ -78,26 +69,32 @@ pub struct Standings {
     pub unsettled: Option<Unsettled>,
 }
 
-/// Connected sidecars of one service that run on one revision.
+/// Connected nodes of one service that have reached one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// `namespace/name`; empty for those that stand next to none.
+    /// `namespace/name`; empty for those that name none.
     pub service: Arc<str>,
+    /// What the sidecars run on and the clients ACKed.
     pub activated: Revision,
     pub sidecars: usize,
+    /// Other xDS clients.
+    pub clients: usize,
 }
 
 impl Registry {
     pub fn progress(&self, revision: Revision) -> Progress {
         let index = &self.index;
-        let activated = index.activated.range(revision..).map(|(_, nodes)| nodes.len()).sum();
-        let behind = index.activated.range(..revision);
+        let clients = count(&index.clients, Revision::NONE);
+        let clients_there = count(&index.clients, revision);
+        let sidecars_there: usize = index.accepted.range(revision..).map(|(_, nodes)| nodes).sum();
+        let behind = index.activated.range(..revision).chain(index.clients.range(..revision));
         let missing = behind.flat_map(|(_, nodes)| nodes).map(ToString::to_string);
-        let refuses = |node: &Node, one: &Rejection| refuses(node.activated(), one, revision);
+        let refuses = |reached, one: &Rejection| refuses(reached, one, revision);
         Progress {
-            total: index.activated.values().map(BTreeSet::len).sum(),
-            accepted: index.accepted.range(revision..).map(|(_, nodes)| nodes).sum(),
-            activated,
+            total: count(&index.activated, Revision::NONE) + clients,
+            clients,
+            accepted: sidecars_there + clients_there,
+            activated: count(&index.activated, revision) + clients_there,
             missing: missing.take(MOST_MISSING).collect(),
             refused: self.refused(refuses).take(MOST_REFUSED).collect(),
             unsettled: None,
@@ -105,17 +102,15 @@ impl Registry {
     }
 
     pub fn in_the_way(&self, revision: Revision) -> Vec<Refused> {
-        let not_there = |node: &Node, _: &Rejection| {
-            node.activated() < revision && node.standing().is_some_and(|node| node.reports)
-        };
-        self.refused(not_there).take(MOST_REFUSED).collect()
+        self.refused(|reached, _| reached < revision).take(MOST_REFUSED).collect()
     }
 
     pub fn standings(&self) -> Standings {
-        let groups = self.index.services.iter().map(|((service, activated), sidecars)| Group {
+        let groups = self.index.services.iter().map(|((service, activated), crowd)| Group {
             service: Arc::clone(service),
             activated: *activated,
-            sidecars: *sidecars,
+            sidecars: crowd.sidecars,
+            clients: crowd.clients,
         });
         Standings {
             published: Arc::clone(&self.config),
@@ -134,8 +129,8 @@ impl Registry {
             since.is_some_and(|since| now.saturating_duration_since(since) > stale_after)
         };
         Counts {
-            sidecars: index.activated.values().map(BTreeSet::len).sum(),
-            clients: index.clients.values().map(BTreeSet::len).sum(),
+            sidecars: count(&index.activated, Revision::NONE),
+            clients: count(&index.clients, Revision::NONE),
             behind: index.activated.range(..newest).map(|(_, nodes)| nodes.len()).sum(),
             stale: sidecars_behind().chain(clients_behind).filter(is_stale).count(),
             rejections: index.rejections,
@@ -143,27 +138,38 @@ impl Registry {
         }
     }
 
+    /// What is held back, then what nodes refuse, as far as it counts for a node that has reached a
+    /// revision.
     pub(super) fn refused<'a>(
         &'a self,
-        holds: impl Fn(&Node, &Rejection) -> bool + 'a,
+        counts: impl Fn(Revision, &Rejection) -> bool + Copy + 'a,
     ) -> impl Iterator<Item = Refused> + 'a {
+        let held_back = self.held_back.iter();
+        let held_back = held_back.filter(move |one| counts(one.activated, &one.rejection)).cloned();
         let rejecting =
             self.index.rejecting.iter().filter_map(|id| Some((id, self.nodes.get(id)?)));
-        rejecting.flat_map(move |(id, node)| {
-            let refused = node.rejections().iter().filter(|one| holds(node, one));
-            let told = refused.map(|rejection| Refused {
+        let refused = rejecting.flat_map(move |(id, node)| {
+            let reached = node.reached();
+            let refused = node.rejections().into_owned().into_iter();
+            let refused = refused.filter(move |rejection| counts(reached, rejection));
+            refused.map(move |rejection| Refused {
                 node_id: Arc::clone(id),
                 service: Arc::clone(node.service()),
-                activated: node.activated(),
-                rejection: rejection.clone(),
-            });
-            told.collect::<Vec<_>>()
-        })
+                activated: reached,
+                rejection,
+            })
+        });
+        held_back.chain(refused)
     }
 }
 
+/// How many stand on a revision or on a later one.
+fn count(nodes: &BTreeMap<Revision, BTreeSet<Arc<str>>>, from: Revision) -> usize {
+    nodes.range(from..).map(|(_, nodes)| nodes.len()).sum()
+}
+
 /// A refusal counts where the resource came with this revision, or with a later one that overtook
-/// it; a node that runs on this revision may refuse later ones as it likes.
-pub(super) fn refuses(activated: Revision, rejection: &Rejection, revision: Revision) -> bool {
-    rejection.revision == revision || (rejection.revision > revision && activated < revision)
+/// it; a node that has reached this revision may refuse later ones as it likes.
+pub(super) fn refuses(reached: Revision, rejection: &Rejection, revision: Revision) -> bool {
+    rejection.revision == revision || (rejection.revision > revision && reached < revision)
 }

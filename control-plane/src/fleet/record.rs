@@ -53,6 +53,19 @@ pub struct Rejection {
     pub revision: Revision,
 }
 
+/// A resource that a node refuses, or that this control plane holds back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Empty where this control plane holds it back.
+    pub node_id: Arc<str>,
+    /// Service that the node stands next to.
+    pub service: Arc<str>,
+    /// What the node runs on; what it ACKed where it cannot tell. Of what is held back: what nodes
+    /// are offered instead.
+    pub activated: Revision,
+    pub rejection: Rejection,
+}
+
 /// Requests to one version, counted since the sidecar started; of a client that reports load,
 /// since the control plane knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

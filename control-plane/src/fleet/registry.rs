@@ -8,6 +8,7 @@ use segue_control_plane_core::config::MeshConfig;
 use tokio::time::Instant;
 
 use super::StreamKind;
+use super::held_back::HeldBack;
 use super::index::Index;
 use super::node::Node;
 use super::published::Published;
@@ -25,9 +26,11 @@ pub(super) struct Registry {
     pub published: Published,
     /// What was published last.
     pub config: Arc<MeshConfig>,
+    pub held_back: HeldBack,
     /// Clusters of load reports that were not counted.
     pub loads_ignored: usize,
-    generation: u64,
+    /// How many streams there have been.
+    streams: u64,
 }
 
 impl Registry {
@@ -42,14 +45,14 @@ impl Registry {
         if !self.nodes.contains_key(node_id) && !self.make_room(now) {
             return None;
         }
-        self.generation += 1;
-        let generation = self.generation;
+        self.streams += 1;
+        let stream = self.streams;
         self.nodes.entry(Arc::clone(node_id)).or_insert_with(|| Node::unknown(now));
         self.note(node_id, |node| {
-            node.appear(who, kind, generation, now);
+            node.appear(who, kind, stream, now);
             true
         });
-        Some(generation)
+        Some(stream)
     }
 
     /// Changes a node and the counts with it. Answers what `change` does, `false` where there is
@@ -93,9 +96,12 @@ impl Registry {
 
     pub fn holders(&self, is_asked: impl Fn(&str) -> bool) -> Vec<Holder> {
         let asked = self.nodes.iter().filter(|(id, _)| is_asked(id));
-        let holders = asked.filter_map(|(id, node)| {
-            let (node_id, service) = (Arc::clone(id), Arc::clone(node.service()));
-            Some(Holder { node_id, service, holding: node.holding.clone()? })
+        let holders = asked.flat_map(|(id, node)| {
+            node.holdings().map(|holding| Holder {
+                node_id: Arc::clone(id),
+                service: Arc::clone(node.service()),
+                holding: holding.clone(),
+            })
         });
         holders.collect()
     }

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::Fleet;
 use super::progress::{Group, MOST_MISSING, MOST_REFUSED, MOST_STANDING_REFUSED};
-use super::progress::{Progress, Refused, Standings};
+use super::progress::{Progress, Standings};
+use super::record::Refused;
 use super::summary::Summary;
 use super::unsettled::{Unsettled, Why};
 
@@ -45,8 +46,8 @@ pub(super) struct Replicas {
 /// Nodes that are expected back.
 #[derive(Clone, Copy, Debug)]
 struct Gone {
-    /// Sidecars that there were with them.
-    sidecars: usize,
+    /// How many nodes there were with them.
+    nodes: usize,
     until: Instant,
 }
 
@@ -57,30 +58,30 @@ impl Replicas {
         }
     }
 
-    /// One is gone; `here` are the sidecars of this control plane.
+    /// One is gone; `here` are the nodes of this control plane.
     fn remove(&mut self, id: ReplicaId, here: usize, now: Instant) {
-        let before = here + self.sidecars();
+        let before = here + self.nodes();
         let Some(gone) = self.others.remove(&id) else { return };
-        if gone.sidecars() > 0 {
+        if gone.nodes() > 0 {
             let expected = self.gone.filter(|gone| now < gone.until);
-            let sidecars = expected.map_or(before, |gone| gone.sidecars.max(before));
-            self.gone = Some(Gone { sidecars, until: now + RETURN_MOST });
+            let nodes = expected.map_or(before, |gone| gone.nodes.max(before));
+            self.gone = Some(Gone { nodes, until: now + RETURN_MOST });
         }
     }
 
-    fn sidecars(&self) -> usize {
-        self.others.values().map(|other| other.sidecars()).sum()
+    fn nodes(&self) -> usize {
+        self.others.values().map(|other| other.nodes()).sum()
     }
 
-    /// `sidecars` is how many there are of all.
-    fn unsettled(&self, sidecars: usize, now: Instant) -> Option<Unsettled> {
+    /// `nodes` is how many there are of all.
+    fn unsettled(&self, nodes: usize, now: Instant) -> Option<Unsettled> {
         if self.deaf {
             return Some(Unsettled { why: Why::Deaf, until: None });
         }
         let started = self.started.map(|started| {
-            (Why::Started, started + if sidecars == 0 { FIRST_RETURN } else { OTHERS_RETURN })
+            (Why::Started, started + if nodes == 0 { FIRST_RETURN } else { OTHERS_RETURN })
         });
-        let gone = self.gone.filter(|gone| sidecars < gone.sidecars);
+        let gone = self.gone.filter(|gone| nodes < gone.nodes);
         let gone = gone.map(|gone| (Why::Gone, gone.until));
         let latest = [started, gone].into_iter().flatten().max_by_key(|(_, until)| *until);
         let (why, until) = latest.filter(|(_, until)| now < *until)?;
@@ -103,7 +104,7 @@ impl Fleet {
 
     /// All others that there are; one that was there before and is not any more is gone.
     pub fn hears(&self, all: Vec<(ReplicaId, Summary)>) {
-        let (here, mut replicas) = (self.own_sidecars(), self.replicas());
+        let (here, mut replicas) = (self.own_nodes(), self.replicas());
         let gone = |id: &ReplicaId| !all.iter().any(|(other, _)| other == id);
         let gone: Vec<ReplicaId> = replicas.others.keys().copied().filter(gone).collect();
         for id in gone {
@@ -125,7 +126,7 @@ impl Fleet {
 
     /// One of the others is gone.
     pub fn lost(&self, id: ReplicaId) {
-        let here = self.own_sidecars();
+        let here = self.own_nodes();
         self.replicas().remove(id, here, Instant::now());
         self.tell();
     }
@@ -140,8 +141,10 @@ impl Fleet {
         self.replicas().others.values().map(Arc::clone).collect()
     }
 
-    fn own_sidecars(&self) -> usize {
-        self.registry().index.activated.values().map(BTreeSet::len).sum()
+    fn own_nodes(&self) -> usize {
+        let registry = self.registry();
+        let index = &registry.index;
+        index.activated.values().chain(index.clients.values()).map(BTreeSet::len).sum()
     }
 
     fn replicas(&self) -> MutexGuard<'_, Replicas> {
@@ -158,10 +161,11 @@ impl Fleet {
         for other in replicas.others.values() {
             let other = other.progress(revision);
             all.total += other.total;
+            all.clients += other.clients;
             all.accepted += other.accepted;
             all.activated += other.activated;
             all.missing.extend(other.missing);
-            all.refused.extend(other.refused);
+            add_refused(&mut all.refused, other.refused);
         }
         all.missing.truncate(MOST_MISSING);
         all.refused.truncate(MOST_REFUSED);
@@ -173,7 +177,7 @@ impl Fleet {
         let mut refused = self.registry().in_the_way(revision);
         let replicas = self.replicas();
         let others = replicas.others.values().flat_map(|other| other.in_the_way(revision));
-        refused.extend(others.cloned());
+        add_refused(&mut refused, others.cloned());
         refused.truncate(MOST_REFUSED);
         refused
     }
@@ -181,14 +185,23 @@ impl Fleet {
     pub(super) fn standings_of_all(&self) -> Standings {
         let (registry, replicas) = (self.registry(), self.replicas());
         let mut all = registry.standings();
-        let own: usize = all.groups.iter().map(|group| group.sidecars).sum();
+        let own: usize = all.groups.iter().map(|group| group.sidecars + group.clients).sum();
         for other in replicas.others.values() {
             all.groups.extend(other.groups.iter().map(Group::clone));
-            all.refused.extend(other.all_refused().cloned());
+            add_refused(&mut all.refused, other.refused.iter().cloned());
         }
         all.refused.truncate(MOST_STANDING_REFUSED);
-        all.unsettled = replicas.unsettled(own + replicas.sidecars(), Instant::now());
+        all.unsettled = replicas.unsettled(own + replicas.nodes(), Instant::now());
         all
+    }
+}
+
+/// All control planes hold back the same: that is told once.
+fn add_refused(all: &mut Vec<Refused>, others: impl IntoIterator<Item = Refused>) {
+    for one in others {
+        if !(one.is_held_back() && all.contains(&one)) {
+            all.push(one);
+        }
     }
 }
 

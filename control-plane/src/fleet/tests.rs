@@ -1,3 +1,5 @@
+mod counts;
+
 use std::time::Duration;
 
 use super::*;
@@ -29,11 +31,27 @@ async fn a_node_that_is_gone_is_forgotten_after_an_hour() {
     assert!(fleet.sidecars().is_empty());
 }
 
+fn sidecar(node_id: &str) -> Introduction {
+    Introduction { is_sidecar: true, ..who(node_id) }
+}
+
+fn refusing(accepted: u64, resource: &str) -> Acked {
+    let rejection = Rejection {
+        type_url: "type".to_owned(),
+        resource: resource.to_owned(),
+        field_path: String::new(),
+        reason: "no".into(),
+        revision: Revision(accepted + 1),
+    };
+    let accepted = Revision(accepted);
+    Acked { received: accepted.next(), accepted, rejections: vec![rejection] }
+}
+
 #[tokio::test]
-async fn the_newest_stream_of_a_node_speaks_for_it() {
+async fn the_newest_stream_of_a_sidecar_speaks_for_it() {
     let fleet = Fleet::new();
-    let old = enter(&fleet, "a", StreamKind::Xds);
-    let new = enter(&fleet, "a", StreamKind::Xds);
+    let old = fleet.enter(sidecar("a"), StreamKind::Xds).unwrap();
+    let new = fleet.enter(sidecar("a"), StreamKind::Xds).unwrap();
     new.acked(accepted(5));
     old.acked(accepted(4));
     drop(old);
@@ -41,6 +59,107 @@ async fn the_newest_stream_of_a_node_speaks_for_it() {
     assert_eq!((status.accepted_revision, status.connected), (Revision(5), true));
     drop(new);
     assert!(!fleet.sidecars()[0].connected);
+}
+
+#[tokio::test]
+async fn nodes_that_share_an_id_are_as_far_as_the_last_of_them() {
+    let fleet = Fleet::new();
+    let [one, two, three] = [(); 3].map(|()| enter(&fleet, "envoy", StreamKind::Xds));
+    one.acked(accepted(4));
+    two.acked(accepted(5));
+    three.acked(accepted(6));
+    let accepted_by_all = || fleet.sidecars().remove(0).accepted_revision;
+    assert_eq!(accepted_by_all(), Revision(4));
+    one.acked(accepted(6));
+    assert_eq!(accepted_by_all(), Revision(5));
+    drop(three);
+    assert_eq!(accepted_by_all(), Revision(5));
+    drop(two);
+    assert_eq!(accepted_by_all(), Revision(6));
+    assert!(fleet.sidecars()[0].connected, "an older stream is open");
+    drop(one);
+    let gone = fleet.sidecars().remove(0);
+    assert_eq!((gone.connected, gone.accepted_revision), (false, Revision(6)));
+}
+
+#[tokio::test]
+async fn what_any_node_of_an_id_refuses_is_told_once() {
+    let fleet = Fleet::new();
+    let [one, two] = [(); 2].map(|()| enter(&fleet, "envoy", StreamKind::Xds));
+    one.acked(refusing(4, "default/chat/v1"));
+    assert_eq!(fleet.counts().rejections, 1, "the older one is heard");
+    two.acked(refusing(4, "default/chat/v1"));
+    assert_eq!(fleet.counts().rejections, 1);
+    two.acked(refusing(4, "default/chat/v2"));
+    assert_eq!(fleet.sidecars()[0].rejections.len(), 2);
+    drop(one);
+    assert_eq!(fleet.counts().rejections, 1);
+    let many = (0..80).map(|at| refusing(4, &format!("{at}")).rejections.remove(0)).collect();
+    two.acked(Acked { rejections: many, ..accepted(4) });
+    let third = enter(&fleet, "envoy", StreamKind::Xds);
+    let others = (80..160).map(|at| refusing(4, &format!("{at}")).rejections.remove(0)).collect();
+    third.acked(Acked { rejections: others, ..accepted(4) });
+    assert_eq!(fleet.counts().rejections, 100);
+}
+
+#[tokio::test]
+async fn a_node_that_only_reports_its_load_here_is_not_waited_for() {
+    let fleet = Fleet::new();
+    let load = enter(&fleet, "envoy", StreamKind::Load);
+    publish(&fleet, 1);
+    assert_eq!(fleet.progress(Revision(1)).total, 0);
+    assert_eq!(fleet.sidecars()[0].behind_for, None);
+    let xds = enter(&fleet, "envoy", StreamKind::Xds);
+    let progress = fleet.progress(Revision(1));
+    assert_eq!((progress.total, progress.clients, progress.activated), (1, 1, 0));
+    drop(xds);
+    assert_eq!(fleet.progress(Revision(1)).total, 0);
+    drop(load);
+}
+
+#[tokio::test]
+async fn an_id_may_go_from_one_kind_of_node_to_another() {
+    let fleet = Fleet::new();
+    let who = Introduction { service: "default/chat".to_owned(), ..sidecar("a") };
+    drop(fleet.enter(who, StreamKind::Report).unwrap());
+    assert_eq!(fleet.sidecars()[0].service, "default/chat", "of one that is gone all is told");
+    let envoy = enter(&fleet, "a", StreamKind::Xds);
+    envoy.acked(accepted(3));
+    let status = fleet.sidecars().remove(0);
+    assert_eq!((status.reports, status.service.as_str()), (false, ""));
+    let progress = fleet.progress(Revision(3));
+    assert_eq!((progress.total, progress.clients, progress.activated), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_client_counts_until_it_has_accepted_the_revision() {
+    let fleet = Fleet::new();
+    let envoy = enter(&fleet, "envoy", StreamKind::Xds);
+    envoy.acked(refusing(4, "default/chat/v1"));
+    let refused = |revision| fleet.progress(Revision(revision)).refused.len();
+    assert_eq!((refused(3), refused(4), refused(5)), (0, 0, 1), "it runs on with 4");
+    let refused = fleet.standings().refused.remove(0);
+    assert_eq!(refused.activated, Revision(4));
+}
+
+#[tokio::test]
+async fn what_is_held_back_stands_in_the_way_of_what_nodes_do_not_have() {
+    let fleet = Fleet::new();
+    let mut changed = fleet.changed();
+    let rejection = refusing(4, "outbound").rejections.remove(0);
+    let held = || vec![Refused::held_back(rejection.clone(), Revision(3))];
+    fleet.hold_back(Gate::Compiler, held());
+    assert!(changed.has_changed().unwrap(), "who waits is woken");
+    changed.mark_unchanged();
+    fleet.hold_back(Gate::Compiler, held());
+    assert!(!changed.has_changed().unwrap());
+    let refused = |revision| fleet.progress(Revision(revision)).refused.len();
+    assert_eq!((refused(3), refused(4), refused(5), refused(6)), (0, 1, 1, 0));
+    assert_eq!(fleet.in_the_way(Revision(6)), held());
+    fleet.hold_back(Gate::Checks, Vec::new());
+    assert_eq!(fleet.held_back(), held(), "each gate speaks for itself");
+    fleet.hold_back(Gate::Compiler, Vec::new());
+    assert!(fleet.held_back().is_empty() && fleet.progress(Revision(5)).refused.is_empty());
 }
 
 #[tokio::test]
@@ -126,8 +245,7 @@ async fn a_sidecar_that_comes_late_is_behind_since_it_came_and_until_it_runs_on_
     let fleet = Fleet::new();
     publish(&fleet, 1);
     tokio::time::advance(Duration::from_secs(100)).await;
-    let who = Introduction { is_sidecar: true, ..who("a") };
-    let xds = fleet.enter(who, StreamKind::Xds).unwrap();
+    let xds = fleet.enter(sidecar("a"), StreamKind::Xds).unwrap();
     xds.acked(accepted(1));
     tokio::time::advance(Duration::from_secs(20)).await;
     let status = fleet.sidecars().remove(0);
@@ -161,6 +279,30 @@ async fn loads_are_added_up_within_a_limit() {
 }
 
 #[tokio::test]
+async fn loads_of_nodes_that_share_an_id_are_added_up() {
+    let fleet = Fleet::new();
+    let [one, two] = [(); 2].map(|()| enter(&fleet, "envoy", StreamKind::Load));
+    let load = |requests, in_flight| {
+        let (service, version) = ("default/chat".to_owned(), "v1".to_owned());
+        vec![Load { service, version, requests, in_flight, ..Load::default() }]
+    };
+    one.loaded(load(10, 3), 0);
+    two.loaded(load(5, 2), 0);
+    let told = || {
+        let traffic = fleet.sidecars().remove(0).traffic.remove(0);
+        (traffic.requests, traffic.in_flight)
+    };
+    assert_eq!(told(), (15, 5));
+    one.loaded(load(1, 1), 0);
+    assert_eq!(told(), (16, 3));
+    drop(two);
+    assert_eq!(told(), (16, 1), "its requests are nobody's any more");
+    assert!(fleet.sidecars()[0].connected);
+    one.loaded(Vec::new(), 0);
+    assert_eq!(told(), (16, 0));
+}
+
+#[tokio::test]
 async fn pages_together_are_the_whole_list_in_order() {
     let fleet = Fleet::new();
     let streams: Vec<Presence> = (0..23)
@@ -185,174 +327,4 @@ async fn pages_together_are_the_whole_list_in_order() {
     assert_eq!(all.len(), streams.len());
     let (of_one, more) = fleet.page(Some("default/s2"), None, 100);
     assert_eq!((of_one.len(), more), (7, false));
-}
-
-mod counts {
-    //! What is counted as nodes move is what a look at every node would find.
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Copy, Debug)]
-    enum Event {
-        Enter { node: u8, kind: StreamKind, sidecar: bool },
-        Ack { stream: usize, accepted: u64, refused: Option<u64> },
-        Deliver { stream: usize, accepted: u64, activated: u64, refused: Option<u64> },
-        Close { stream: usize },
-        Publish { revision: u64 },
-    }
-
-    fn event() -> impl Strategy<Value = Event> {
-        let kind =
-            prop_oneof![Just(StreamKind::Xds), Just(StreamKind::Report), Just(StreamKind::Load)];
-        let refused = prop::option::weighted(0.2, 0_u64..8);
-        prop_oneof![
-            3 => (0_u8..8, kind, any::<bool>())
-                .prop_map(|(node, kind, sidecar)| Event::Enter { node, kind, sidecar }),
-            4 => (any::<usize>(), 0_u64..8, refused.clone()).prop_map(
-                |(stream, accepted, refused)| Event::Ack { stream, accepted, refused }
-            ),
-            4 => (any::<usize>(), 0_u64..8, 0_u64..8, refused).prop_map(
-                |(stream, accepted, activated, refused)| Event::Deliver {
-                    stream, accepted, activated, refused
-                }
-            ),
-            2 => any::<usize>().prop_map(|stream| Event::Close { stream }),
-            1 => (1_u64..8).prop_map(|revision| Event::Publish { revision }),
-        ]
-    }
-
-    fn rejections(revision: Option<u64>) -> Vec<Rejection> {
-        let one = |revision| Rejection {
-            type_url: "type".to_owned(),
-            resource: "default/chat/v1".to_owned(),
-            field_path: String::new(),
-            reason: "no".into(),
-            revision: Revision(revision),
-        };
-        revision.map(one).into_iter().collect()
-    }
-
-    fn happen(event: Event, fleet: &Fleet, streams: &mut Vec<Presence>) {
-        let at = |stream: usize| stream.checked_rem(streams.len());
-        match event {
-            Event::Enter { node, kind, sidecar } => {
-                let who = Introduction {
-                    service: format!("default/s{}", node % 3),
-                    is_sidecar: sidecar,
-                    ..who(&node.to_string())
-                };
-                streams.push(fleet.enter(who, kind).unwrap());
-            }
-            Event::Ack { stream, accepted, refused } => {
-                if let Some(at) = at(stream).filter(|at| streams[*at].kind == StreamKind::Xds) {
-                    let rejections = rejections(refused);
-                    let accepted = Revision(accepted);
-                    streams[at].acked(Acked { accepted, rejections, ..Acked::default() });
-                }
-            }
-            Event::Deliver { stream, accepted, activated, refused } => {
-                if let Some(at) = at(stream).filter(|at| streams[*at].kind == StreamKind::Report) {
-                    streams[at].delivered(Delivery {
-                        accepted: Revision(accepted),
-                        activated: Revision(activated),
-                        rejections: rejections(refused),
-                    });
-                }
-            }
-            Event::Close { stream } => {
-                if let Some(at) = at(stream) {
-                    streams.swap_remove(at);
-                }
-            }
-            Event::Publish { revision } => publish(fleet, revision),
-        }
-    }
-
-    fn naive(fleet: &[SidecarStatus], revision: Revision) -> Progress {
-        let connected = || fleet.iter().filter(|node| node.connected);
-        let reporting: Vec<_> = connected().filter(|node| node.reports).collect();
-        let count = |holds: &dyn Fn(&SidecarStatus) -> bool| {
-            reporting.iter().filter(|node| holds(node)).count()
-        };
-        let mut missing: Vec<_> = reporting
-            .iter()
-            .filter(|node| node.activated_revision < revision)
-            .map(|node| node.node_id.clone())
-            .collect();
-        missing.sort();
-        let mut refused: Vec<Refused> = connected()
-            .flat_map(|node| {
-                node.rejections
-                    .iter()
-                    .filter(|one| {
-                        one.revision == revision
-                            || one.revision > revision && node.activated_revision < revision
-                    })
-                    .map(|one| Refused {
-                        node_id: node.node_id.as_str().into(),
-                        service: node.service.as_str().into(),
-                        activated: node.activated_revision,
-                        rejection: one.clone(),
-                    })
-            })
-            .collect();
-        refused.sort_by(|a, b| a.node_id.cmp(&b.node_id));
-        Progress {
-            total: reporting.len(),
-            accepted: count(&|node| node.accepted_revision >= revision),
-            activated: count(&|node| node.activated_revision >= revision),
-            missing,
-            refused,
-            unsettled: None,
-        }
-    }
-
-    fn naive_groups(fleet: &[SidecarStatus]) -> Vec<Group> {
-        let mut groups = std::collections::BTreeMap::new();
-        for node in fleet.iter().filter(|node| node.connected && node.reports) {
-            *groups.entry((node.service.as_str(), node.activated_revision)).or_insert(0) += 1;
-        }
-        groups
-            .into_iter()
-            .map(|((service, activated), sidecars)| Group {
-                service: service.into(),
-                activated,
-                sidecars,
-            })
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn follow_every_schedule(events in prop::collection::vec(event(), 1..80)) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let _guard = runtime.enter();
-            let fleet = Fleet::new();
-            let mut streams = Vec::new();
-            let mut newest = 0;
-            for event in events {
-                if let Event::Publish { revision } = event {
-                    newest = newest.max(revision);
-                }
-                happen(event, &fleet, &mut streams);
-                let all = fleet.sidecars();
-                for revision in (0..9).map(Revision) {
-                    let mut told = fleet.progress(revision);
-                    told.missing.sort();
-                    prop_assert_eq!(told, naive(&all, revision));
-                }
-                prop_assert_eq!(fleet.standings().groups, naive_groups(&all));
-                let connected = || all.iter().filter(|node| node.connected);
-                let counts = fleet.counts();
-                prop_assert_eq!(counts.sidecars, connected().filter(|it| it.reports).count());
-                prop_assert_eq!(counts.clients, connected().filter(|it| !it.reports).count());
-                let behind = |it: &&SidecarStatus| it.reports && it.activated_revision.0 < newest;
-                prop_assert_eq!(counts.behind, connected().filter(behind).count());
-                let refused: usize = connected().map(|it| it.rejections.len()).sum();
-                prop_assert_eq!(counts.rejections, refused);
-            }
-        }
-    }
 }

@@ -71,7 +71,7 @@ fn serve(
         let class =
             NodeClass::of(&node).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let interval = fleet.settings().report_interval;
-        let presence = fleet.enter(introduction(&node, address), StreamKind::Load);
+        let presence = fleet.enter(introduction(&node, &class, address), StreamKind::Load);
         note(presence.as_ref(), report);
         let sends_all = node.client_features.iter().any(|feature| feature == SENDS_ALL);
         let mut snapshots = if sends_all {

@@ -20,5 +20,5 @@ pub use connections::listen;
 pub use server::{XdsServices, xds_services};
 pub use service::AdsService;
 pub use settings::Settings;
-pub use snapshot_cache::{SnapshotCache, Snapshots};
+pub use snapshot_cache::{SnapshotCache, Snapshots, Withheld};
 pub use threads::{StreamThreads, Streams};

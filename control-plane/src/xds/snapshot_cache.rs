@@ -1,12 +1,15 @@
 //! Compiled snapshots, one for each class of node, shared by all streams.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use segue_control_plane_core::compile::{Compiler, NodeClass, NodeKind, ResolvedEndpoints};
+use segue_control_plane_core::compile::{
+    Compiler, MAX_RESOURCE_BYTES, NodeClass, NodeKind, Problems, ResolvedEndpoints,
+};
 use segue_control_plane_core::config::mesh::MeshConfig;
 use segue_control_plane_core::snapshot::XdsSnapshot;
+use segue_shared::ids::Revision;
 use tokio::sync::watch;
 
 use crate::metrics::StreamMetrics;
@@ -31,14 +34,28 @@ struct Shared {
     /// Held for moments: streams that open look here first.
     classes: RwLock<HashMap<NodeClass, watch::Sender<Published>>>,
     published: watch::Sender<bool>,
+    withheld: watch::Sender<Vec<Withheld>>,
+}
+
+/// A configuration that nodes of one kind are not sent. They keep the last good one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    pub kind: NodeKind,
+    pub revision: Revision,
+    /// The revision that they keep.
+    pub kept: Revision,
+    pub problems: Problems,
 }
 
 /// What the snapshots are compiled of, and by whom.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Compiled {
     config: Arc<MeshConfig>,
     endpoints: Arc<ResolvedEndpoints>,
     compilers: HashMap<NodeKind, Compiler>,
+    max_resource_bytes: usize,
+    /// Kinds of node that are not sent the newest configuration.
+    withheld: BTreeMap<NodeKind, Withheld>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,6 +77,13 @@ impl SnapshotCache {
         Self { shared: Arc::new(Shared { metrics, ..Shared::default() }) }
     }
 
+    /// With another limit than [`MAX_RESOURCE_BYTES`].
+    #[cfg(test)]
+    pub fn limited(max_resource_bytes: usize) -> Self {
+        let compiled = Compiled { max_resource_bytes, ..Compiled::default() };
+        Self { shared: Arc::new(Shared { compiled: Mutex::new(compiled), ..Shared::default() }) }
+    }
+
     /// The snapshots of a class. Compiles it where it is a new one; `None` where all places for
     /// classes are taken.
     pub async fn watch(&self, class: NodeClass) -> Option<Snapshots> {
@@ -72,17 +96,21 @@ impl SnapshotCache {
     }
 
     /// Compiles what changed for every watched class and hands the snapshots to their streams;
-    /// classes that nobody watches are dropped. Blocks: call it where that is allowed.
-    pub fn publish(&self, config: Arc<MeshConfig>, endpoints: Arc<ResolvedEndpoints>) {
+    /// classes that nobody watches are dropped. Says whether the configuration is offered: `false`
+    /// where it is withheld from every kind of node that there is. Blocks: call it where that is
+    /// allowed.
+    pub fn publish(&self, config: Arc<MeshConfig>, endpoints: Arc<ResolvedEndpoints>) -> bool {
         let shared = &self.shared;
         let mut compiled = shared.compiled();
         let begin = Instant::now();
         (compiled.config, compiled.endpoints) = (config, endpoints);
         let watched = shared.drop_idle();
         compiled.retain(&watched);
-        compiled.update(&shared.metrics);
+        compiled.update();
+        let mut offered = watched.is_empty();
         for class in &watched {
             let next = compiled.snapshot(class);
+            offered |= next.revision == compiled.config.revision;
             let classes = shared.classes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(sender) = classes.get(class) else { continue };
             sender.send_if_modified(|current| {
@@ -93,9 +121,17 @@ impl SnapshotCache {
                 is_new
             });
         }
+        shared.tell_withheld(&compiled);
         drop(compiled);
         shared.metrics.publish_seconds.observe(begin.elapsed().as_secs_f64());
         shared.published.send_replace(true);
+        offered
+    }
+
+    /// What nodes are not sent, kind by kind. It changes with a publication, and when a kind of
+    /// node comes that was not there before.
+    pub fn withheld(&self) -> watch::Receiver<Vec<Withheld>> {
+        self.shared.withheld.subscribe()
     }
 
     /// Whether there has been a first [`SnapshotCache::publish`]. Before it streams wait, because
@@ -131,6 +167,7 @@ impl Shared {
             }
         }
         let first = compiled.snapshot(&class);
+        self.tell_withheld(&compiled);
         let sender = watch::Sender::new(Published { serial: 0, snapshot: first });
         let snapshots = Snapshots::of(&sender);
         let mut classes = self.classes.write().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +189,18 @@ impl Shared {
         classes.retain(|_, sender| sender.receiver_count() > 0);
         self.metrics.classes.set(classes.len() as u64);
         classes.keys().cloned().collect()
+    }
+
+    fn tell_withheld(&self, compiled: &Compiled) {
+        let problems: usize = compiled.withheld.values().map(|it| it.problems.0.len()).sum();
+        self.metrics.compile_problems.set(problems as u64);
+        self.withheld.send_if_modified(|told| {
+            let is_news = !told.iter().eq(compiled.withheld.values());
+            if is_news {
+                *told = compiled.withheld.values().cloned().collect();
+            }
+            is_news
+        });
     }
 
     fn compiled(&self) -> MutexGuard<'_, Compiled> {
@@ -190,6 +239,7 @@ impl Compiled {
     fn retain(&mut self, classes: &HashSet<NodeClass>) {
         let kinds: HashSet<NodeKind> = classes.iter().map(|class| class.kind).collect();
         self.compilers.retain(|kind, _| kinds.contains(kind));
+        self.withheld.retain(|kind, _| kinds.contains(kind));
         for (kind, compiler) in &mut self.compilers {
             compiler.retain_scopes(|service| {
                 classes.contains(&NodeClass { kind: *kind, service: Some(service.clone()) })
@@ -197,29 +247,69 @@ impl Compiled {
         }
     }
 
-    fn update(&mut self, metrics: &StreamMetrics) {
-        let mut problems = 0;
+    fn update(&mut self) {
+        self.withheld.clear();
+        let (config, endpoints) = (&self.config, &self.endpoints);
         for (kind, compiler) in &mut self.compilers {
-            if let Err(found) = compiler.update(&self.config, &self.endpoints) {
-                tracing::error!(?kind, %found, "a configuration is not sent; the last good one stays");
-                problems += found.0.len() as u64;
+            if let Err(withheld) = compile(*kind, compiler, config, endpoints) {
+                self.withheld.insert(*kind, withheld);
             }
         }
-        metrics.compile_problems.set(problems);
     }
 
     /// What nodes of a class get now.
     fn snapshot(&mut self, class: &NodeClass) -> Arc<XdsSnapshot> {
-        let compiler = self.compilers.entry(class.kind).or_insert_with(|| {
-            let mut compiler = Compiler::new(class.kind);
-            if let Err(found) = compiler.update(&self.config, &self.endpoints) {
-                tracing::error!(kind = ?class.kind, %found, "a configuration is not sent");
+        let kind = class.kind;
+        let compiler = self.compilers.entry(kind).or_insert_with(|| {
+            let most = self.max_resource_bytes;
+            let mut compiler = Compiler::new(kind).with_max_resource_bytes(most);
+            if let Err(withheld) = compile(kind, &mut compiler, &self.config, &self.endpoints) {
+                self.withheld.insert(kind, withheld);
             }
             compiler
         });
-        match &class.service {
+        let snapshot = match &class.service {
             Some(service) => compiler.scoped(service),
             None => compiler.whole(),
+        };
+        if let Some(problem) = compiler.withheld(class.service.as_ref()) {
+            let (revision, kept) = (self.config.revision, snapshot.revision);
+            self.withheld.entry(kind).or_insert_with(|| {
+                let problems = Problems(vec![problem.clone()]);
+                Withheld::new(kind, revision, kept, problems)
+            });
         }
+        snapshot
+    }
+}
+
+impl Default for Compiled {
+    fn default() -> Self {
+        Self {
+            config: Arc::default(),
+            endpoints: Arc::default(),
+            compilers: HashMap::new(),
+            max_resource_bytes: MAX_RESOURCE_BYTES,
+            withheld: BTreeMap::new(),
+        }
+    }
+}
+
+/// Brings a compiler up to date, as far as nodes can take it.
+fn compile(
+    kind: NodeKind,
+    compiler: &mut Compiler,
+    config: &Arc<MeshConfig>,
+    endpoints: &Arc<ResolvedEndpoints>,
+) -> Result<(), Withheld> {
+    compiler.update(config, endpoints).map_err(|problems| {
+        Withheld::new(kind, config.revision, compiler.whole().revision, problems)
+    })
+}
+
+impl Withheld {
+    fn new(kind: NodeKind, revision: Revision, kept: Revision, problems: Problems) -> Self {
+        tracing::error!(?kind, %revision, %kept, %problems, "a configuration is not sent");
+        Self { kind, revision, kept, problems }
     }
 }

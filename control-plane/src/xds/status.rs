@@ -13,8 +13,12 @@ use crate::fleet::{Acked, Introduction, Rejection};
 /// Most refused resources of one client that are kept.
 const MAX_REJECTIONS: usize = 100;
 
-/// A node introduces itself. Service and version come with the report stream.
-pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduction {
+/// A node introduces itself. Which version of its service it is comes with the report stream.
+pub(super) fn introduction(
+    node: &Node,
+    class: &NodeClass,
+    address: Option<SocketAddr>,
+) -> Introduction {
     let version = match &node.user_agent_version_type {
         Some(UserAgentVersionType::UserAgentVersion(version)) => version.clone(),
         Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
@@ -23,7 +27,7 @@ pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduc
             .unwrap_or_default(),
         None => String::new(),
     };
-    let is_sidecar = NodeClass::of(node).is_ok_and(|class| class.kind == NodeKind::Sidecar);
+    let is_sidecar = class.kind == NodeKind::Sidecar;
     let release = if is_sidecar {
         version
     } else {
@@ -31,6 +35,7 @@ pub(super) fn introduction(node: &Node, address: Option<SocketAddr>) -> Introduc
     };
     Introduction {
         node_id: node.id.clone(),
+        service: class.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         release,
         address: address.map(|at| at.to_string()).unwrap_or_default(),
         is_sidecar,

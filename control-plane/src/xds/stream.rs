@@ -135,7 +135,9 @@ struct Conversation<V: Variant> {
     offered: bool,
     presence: Option<Presence>,
     told: Acked,
-    answer_until: Instant,
+    /// When what the session waits for is given up; counted from when it began to wait, or from the
+    /// last response.
+    answer_until: Option<Instant>,
     /// Whether it has been late with an answer, which is logged once.
     owes: bool,
     /// When the stream ends.
@@ -182,7 +184,7 @@ where
             ads.metrics.refused("node");
             Status::invalid_argument(error.to_string())
         })?;
-        let able = protocol::Client::of(&node, ttl);
+        let able = protocol::Client { asks_in_part: !only, ..protocol::Client::of(&node, ttl) };
         place.introduce(&node.id, kind, only);
         let published = timeout(FIRST_PUBLICATION, ads.cache.published());
         if place.unless_stopped(published).await?.is_err() {
@@ -191,7 +193,7 @@ where
                 "this control plane has no configuration to serve yet: try another one, or again",
             ));
         }
-        let presence = ads.fleet.enter(introduction(&node, place.peer()), StreamKind::Xds);
+        let presence = ads.fleet.enter(introduction(&node, &class, place.peer()), StreamKind::Xds);
         tracing::debug!(node = node.id, peer = ?place.peer(), ?class, "stream opened");
 
         let snapshots = place.unless_stopped(ads.cache.watch(class)).await?;
@@ -220,7 +222,7 @@ where
             snapshots,
             presence,
             told: Acked::default(),
-            answer_until: now + ANSWER,
+            answer_until: None,
             owes: false,
             until: now + ads.settings.stream_age(place.draw()),
             pace: Pace::new(now),
@@ -250,7 +252,7 @@ where
     }
 
     fn pushed(&mut self) {
-        self.answer_until = Instant::now() + ANSWER;
+        self.answer_until = None;
         self.offered = false;
     }
 
@@ -310,8 +312,10 @@ where
     }
 
     /// What time alone brings next, and when.
-    fn alarm(&self) -> (Instant, Alarm) {
-        let answer = self.session.is_waiting().then_some((self.answer_until, Alarm::NoAnswer));
+    fn alarm(&mut self) -> (Instant, Alarm) {
+        let until = self.answer_until.unwrap_or_else(|| Instant::now() + ANSWER);
+        self.answer_until = self.session.is_waiting().then_some(until);
+        let answer = self.answer_until.map(|until| (until, Alarm::NoAnswer));
         let beat = self.beat.as_ref().map(|beat| (beat.at, Alarm::Heartbeat));
         let first = [answer, beat].into_iter().flatten().min_by_key(|(at, _)| *at);
         first.filter(|(at, _)| *at < self.until).unwrap_or((self.until, Alarm::OldAge))
@@ -328,55 +332,4 @@ fn malformed(error: &Malformed) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use envoy_types::pb::envoy::config::core::v3::Node;
-    use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-    use futures_util::StreamExt as _;
-    use segue_control_plane_core::xds::{Delta, StateOfTheWorld};
-    use tonic::body::Body;
-
-    use super::*;
-
-    /// There are ten thousand of them.
-    #[tokio::test]
-    async fn a_stream_is_small() {
-        let (metrics, settings) = (StreamMetrics::default(), Settings::default());
-        let open = OpenStreams::alone(&settings, &metrics);
-        let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
-        let ads = Ads { cache, fleet, open, metrics, settings };
-        let place = || ads.open.enter(None).unwrap();
-        let (one, other) = (place(), place());
-        let requests = Requests::new(Body::empty(), one.inbox());
-        let delta = responses::<Delta>(ads.clone(), one, requests);
-        let requests = Requests::new(Body::empty(), other.inbox());
-        let sotw = responses::<StateOfTheWorld>(ads.clone(), other, requests);
-        let boxed = size_of::<Conversation<Delta>>();
-        for bytes in [size_of_val(&delta), size_of_val(&sotw)] {
-            assert!(bytes + boxed <= 4608, "{bytes} + {boxed} bytes");
-        }
-    }
-
-    /// One that has nothing to serve does not hold a client that may go to another.
-    #[tokio::test(start_paused = true)]
-    async fn a_client_is_sent_on_where_nothing_is_published() {
-        let (metrics, settings) = (StreamMetrics::default(), Settings::default());
-        let open = OpenStreams::alone(&settings, &metrics);
-        let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
-        let ads = Ads { cache, fleet, open, metrics: metrics.clone(), settings };
-        let place = ads.open.enter(None).unwrap();
-        let node = Some(Node { id: "a".to_owned(), ..Node::default() });
-        let request = DeltaDiscoveryRequest { node, ..DeltaDiscoveryRequest::default() };
-        let request = request.encode_to_vec();
-        // In the frame of gRPC.
-        let mut frame = vec![0, 0, 0, 0, u8::try_from(request.len()).unwrap()];
-        frame.extend(request);
-        let body = Body::new(http_body_util::Full::new(Bytes::from(frame)));
-        let requests = Requests::new(body, place.inbox());
-        let begun = Instant::now();
-        let mut answers = pin!(responses::<Delta>(ads, place, requests));
-        let refused = answers.next().await.unwrap().unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::Unavailable);
-        assert_eq!(begun.elapsed().as_secs(), FIRST_PUBLICATION.as_secs());
-        assert_eq!(metrics.refusals("unpublished"), 1);
-    }
-}
+mod tests;

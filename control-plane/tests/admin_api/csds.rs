@@ -29,24 +29,30 @@ use crate::support::{Plane, chat, empty};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A delta client of the xDS port.
-struct Client {
+pub struct Client {
     id: String,
+    cluster: String,
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
 }
 
 impl Client {
-    async fn connect(plane: &Plane, id: &str) -> Self {
+    pub async fn connect(plane: &Plane, id: &str, cluster: &str) -> Self {
         let address = format!("http://{}", plane.running.xds_address);
         let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
         let (requests, receiver) = mpsc::channel(16);
         let responses = client.delta_aggregated_resources(ReceiverStream::new(receiver)).await;
-        Self { id: id.to_owned(), requests, responses: responses.unwrap().into_inner() }
+        let (id, cluster) = (id.to_owned(), cluster.to_owned());
+        Self { id, cluster, requests, responses: responses.unwrap().into_inner() }
     }
 
-    async fn want(&self, type_url: &str, names: &[&str]) {
-        let node =
-            Node { id: self.id.clone(), user_agent_name: "envoy".to_owned(), ..Node::default() };
+    pub async fn want(&self, type_url: &str, names: &[&str]) {
+        let node = Node {
+            id: self.id.clone(),
+            cluster: self.cluster.clone(),
+            user_agent_name: "envoy".to_owned(),
+            ..Node::default()
+        };
         let request = DeltaDiscoveryRequest {
             node: Some(node),
             type_url: type_url.to_owned(),
@@ -58,7 +64,7 @@ impl Client {
 
     /// Answers responses until one of a type that holds resources, which is refused where a reason
     /// is given.
-    async fn answer(&mut self, type_url: &str, refused: Option<&str>) {
+    pub async fn answer(&mut self, type_url: &str, refused: Option<&str>) {
         loop {
             let next = timeout(PATIENCE, self.responses.message()).await.unwrap();
             let response = next.unwrap().unwrap();
@@ -84,7 +90,7 @@ impl Client {
 
 /// A client that took `default/chat/v1`, refused `v2`, and asks for endpoints that do not exist.
 async fn connected(plane: &Plane, id: &str) -> Client {
-    let mut client = Client::connect(plane, id).await;
+    let mut client = Client::connect(plane, id, "").await;
     client.want(CLUSTER, &["default/chat/v1", "default/chat/v2"]).await;
     client.answer(CLUSTER, Some("default/chat/v2: lb_policy: unknown")).await;
     client.want(ENDPOINT, &["default/nope/v1"]).await;
@@ -96,7 +102,7 @@ fn by(pattern: MatchPattern) -> NodeMatcher {
     NodeMatcher { node_id: Some(id), ..NodeMatcher::default() }
 }
 
-type Csds = ClientStatusDiscoveryServiceClient<Channel>;
+pub type Csds = ClientStatusDiscoveryServiceClient<Channel>;
 
 /// Asks until the answer is as expected.
 async fn fetch(

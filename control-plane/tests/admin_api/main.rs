@@ -4,6 +4,7 @@
 
 mod access;
 mod changes;
+mod clients;
 mod conditions;
 mod csds;
 #[path = "../../src/store/tests/etcd_process.rs"]

@@ -6,6 +6,8 @@ use std::time::Duration;
 use segue_control_plane::assembly::{StartError, start};
 use segue_control_plane::settings::Settings;
 use segue_control_plane::store::{Commit, RedbStore, Store as _, StoreError};
+use segue_proto::admin::v1::ListRequest;
+use segue_proto::admin::v1::condition::Status as Condition;
 use segue_proto::config::v1::resource::Resource as Body;
 use segue_proto::config::v1::{ObjectMeta, Resource, Service};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -91,6 +93,10 @@ async fn a_store_that_todays_rules_refuse_is_told_and_can_be_mended() {
     let (status, body) = tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     assert!(body.contains("Service default/chat"), "{body}");
+    let list = plane.config.list(ListRequest::default()).await.unwrap().into_inner();
+    let accepted = &list.resources[0].conditions[0];
+    assert_eq!((accepted.status(), accepted.reason.as_str()), (Condition::False, "HeldBack"));
+    assert!(accepted.message.contains("revision 1 is held back: Service default/chat: "));
     assert_eq!(plane.apply(&chat(5)).await.unwrap().revision, 2);
     until_ready(http).await;
 }

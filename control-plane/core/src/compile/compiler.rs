@@ -12,7 +12,7 @@ use super::scope::{Pieces, Replaced, Scope};
 use super::view::{Change, View};
 use super::{NodeKind, Problem, Problems, ResolvedEndpoints};
 use crate::config::mesh::MeshConfig;
-use crate::snapshot::XdsSnapshot;
+use crate::snapshot::{EncodedResource, XdsSnapshot};
 
 /// Most bytes of one resource. Clients refuse messages above 64 MiB, and a response also holds what
 /// stands around the resource.
@@ -36,6 +36,10 @@ struct State {
     pieces: Pieces,
     led_from: LedFrom,
     whole: View,
+    /// What nodes without a scope are sent: `whole`, or the last one that they could take.
+    sent: Arc<XdsSnapshot>,
+    /// Why that is not `whole`.
+    problem: Option<Problem>,
     /// The snapshots of services that declare what they depend on, as far as asked for.
     scopes: OrdMap<ServiceName, Scope>,
 }
@@ -43,11 +47,14 @@ struct State {
 impl Compiler {
     /// A compiler of the empty configuration at revision 0.
     pub fn new(kind: NodeKind) -> Self {
+        let whole = View::new(kind, Revision::NONE);
         let state = State {
             input: Input::default(),
             pieces: Pieces::new(),
             led_from: LedFrom::new(),
-            whole: View::new(kind, Revision::NONE),
+            sent: Arc::clone(&whole.snapshot),
+            problem: None,
+            whole,
             scopes: OrdMap::new(),
         };
         Self { kind, max_resource_bytes: MAX_RESOURCE_BYTES, state }
@@ -61,7 +68,9 @@ impl Compiler {
     }
 
     /// Compiles what changed. Where a resource would be too large for clients, the configuration of
-    /// before stays, with the endpoints of now, until an update that holds no such resource.
+    /// before stays, with the endpoints of now, until an update that holds no such resource. Where it
+    /// is the routes of all services in one, it stays for those alone that get them: see
+    /// [`Compiler::withheld`].
     pub fn update(
         &mut self,
         config: &Arc<MeshConfig>,
@@ -83,7 +92,13 @@ impl Compiler {
 
     /// The snapshot with all services.
     pub fn whole(&self) -> Arc<XdsSnapshot> {
-        Arc::clone(&self.state.whole.snapshot)
+        Arc::clone(&self.state.sent)
+    }
+
+    /// Why instances of a service, or of none, are not sent what was compiled last.
+    pub fn withheld(&self, service: Option<&ServiceName>) -> Option<&Problem> {
+        let has_scope = service.is_some_and(|service| self.state.scopes.contains_key(service));
+        self.state.problem.as_ref().filter(|_| !has_scope)
     }
 
     /// The snapshot for instances of a service: itself, what it declares to depend on, and the
@@ -141,16 +156,23 @@ impl State {
         let pieces = next.pieces.iter().map(|(_, piece)| &piece.host);
         let hosts = pieces.filter(|host| !host.is_empty());
         next.whole = self.whole.next(kind, input.config.revision, &changes, hosts);
-        problems.extend(oversize_routes(&next.whole.snapshot, max_bytes));
-        if !problems.is_empty() {
-            return Err(Problems(problems));
-        }
+        next.problem = oversize_routes(&next.whole.snapshot, max_bytes);
+        next.sent = match next.problem {
+            None => Arc::clone(&next.whole.snapshot),
+            Some(_) => with_endpoints(&self.sent, &next.whole.snapshot),
+        };
         for (service, scope) in &self.scopes {
             let moved = self.input.depends_on(service) != input.depends_on(service);
             match scope.next(kind, &input, &next.pieces, service, &replaced, moved) {
-                Some(scope) => drop(next.scopes.insert(service.clone(), scope)),
+                Some(scope) => {
+                    problems.extend(oversize_routes(&scope.view.snapshot, max_bytes));
+                    next.scopes.insert(service.clone(), scope);
+                }
                 None => drop(next.scopes.remove(service)),
             }
+        }
+        if !problems.is_empty() {
+            return Err(Problems(problems));
         }
         next.input = input;
         Ok(next)
@@ -178,6 +200,29 @@ impl State {
             None => drop(self.pieces.remove(service)),
         }
     }
+}
+
+/// A snapshot with the endpoints of a later one, as far as it has their clusters.
+fn with_endpoints(snapshot: &Arc<XdsSnapshot>, later: &XdsSnapshot) -> Arc<XdsSnapshot> {
+    let (Some(held), Some(now)) =
+        (snapshot.of_type(type_urls::ENDPOINT), later.of_type(type_urls::ENDPOINT))
+    else {
+        return Arc::clone(snapshot);
+    };
+    let moved = |(name, held): (&Arc<str>, &Arc<EncodedResource>)| {
+        now.get(name).filter(|now| now.version() != held.version()).cloned()
+    };
+    let moved: Vec<Arc<EncodedResource>> = held.iter().filter_map(moved).collect();
+    if moved.is_empty() {
+        return Arc::clone(snapshot);
+    }
+    let mut next = XdsSnapshot::clone(snapshot);
+    for resource in moved {
+        next.digest = next.digest.wrapping_add(resource.digest(type_urls::ENDPOINT));
+        let endpoints = next.resources.entry(type_urls::ENDPOINT).or_default();
+        endpoints.insert(Arc::clone(resource.name()), resource);
+    }
+    Arc::new(next)
 }
 
 /// Resources of services that are too large.

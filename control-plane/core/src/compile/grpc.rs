@@ -34,7 +34,7 @@ pub(super) fn listeners(service: &Service) -> Vec<Listener> {
     let routes = xds_names::grpc_routes(&service.name);
     let domains = route::domains(service).into_iter().filter(|domain| !domain.contains('*'));
     domains
-        .flat_map(|domain| [format!("{domain}:{}", service.port), domain])
+        .flat_map(|domain| xds_names::grpc_listeners(&domain, service.port))
         .map(|name| listener::api(name, &routes))
         .collect()
 }

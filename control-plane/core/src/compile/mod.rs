@@ -19,10 +19,12 @@ mod session;
 mod split;
 mod view;
 
-pub use compiler::Compiler;
+pub use compiler::{Compiler, MAX_RESOURCE_BYTES};
 pub use endpoint::ResolvedEndpoints;
 pub use node::{NodeClass, NodeKind};
 pub use problem::{Problem, Problems};
+pub use route::domains;
+pub use scope::Reach;
 
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,15 @@ impl NodeKind {
         Ok(Self::Envoy { outbound_address })
     }
 
+    /// Nodes of the kind, as people call them.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecars",
+            Self::Envoy { .. } => "Envoys",
+            Self::Grpc => "gRPC clients",
+        }
+    }
+
     /// Where nodes of the kind have their outbound listener.
     pub fn outbound_address(self) -> SocketAddr {
         match self {

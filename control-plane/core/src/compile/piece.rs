@@ -126,7 +126,7 @@ fn place<M: Message>(type_url: &'static str, name: &str, message: &M, known: &[P
 }
 
 /// Other services that the routes of a service lead to.
-fn leads_to(config: &MeshConfig, name: &ServiceName) -> BTreeSet<ServiceName> {
+pub(super) fn leads_to(config: &MeshConfig, name: &ServiceName) -> BTreeSet<ServiceName> {
     let rules = config.routes.get(name).into_iter().flat_map(|route| &route.rules);
     rules
         .flat_map(|rule| {

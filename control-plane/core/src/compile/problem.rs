@@ -7,16 +7,23 @@ use thiserror::Error;
 
 /// A resource that clients could not take.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{} {name} has {bytes} bytes, and one resource may have {max_bytes}: split what is declared \
-     into several services, or let services declare `dependsOn`",
-    short_type(type_url)
-)]
+#[error("{} {name} {}", short_type(type_url), self.reason())]
 pub struct Problem {
     pub type_url: &'static str,
     pub name: String,
     pub bytes: usize,
     pub max_bytes: usize,
+}
+
+impl Problem {
+    /// What is wrong with the resource, and the way out.
+    pub fn reason(&self) -> String {
+        let Self { bytes, max_bytes, .. } = self;
+        format!(
+            "has {bytes} bytes, and one resource may have {max_bytes}: split what is declared into \
+             several services, or let services declare `dependsOn`"
+        )
+    }
 }
 
 /// All that keeps a configuration from being sent; never empty.

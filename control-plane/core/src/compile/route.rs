@@ -72,7 +72,7 @@ pub(super) fn virtual_host(
 }
 
 /// The names under which callers know a service.
-pub(super) fn domains(service: &Service) -> Vec<String> {
+pub fn domains(service: &Service) -> Vec<String> {
     let ServiceName { namespace, name } = &service.name;
     let mut domains = Vec::new();
     if namespace == DEFAULT_NAMESPACE {

@@ -1,6 +1,6 @@
 //! Snapshots with only what the instances of one service need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,8 +9,9 @@ use segue_shared::ids::{Revision, ServiceName};
 
 use super::NodeKind;
 use super::changes::Input;
-use super::piece::{Part, Piece};
+use super::piece::{Part, Piece, leads_to};
 use super::view::{Change, View};
+use crate::config::mesh::MeshConfig;
 
 pub(super) type Pieces = OrdMap<ServiceName, Arc<Piece>>;
 
@@ -23,6 +24,28 @@ pub(super) struct Replaced {
 
 /// Services by name, and how much of each.
 type Members = BTreeMap<ServiceName, Part>;
+
+/// Of which services the instances of a service are sent something.
+#[derive(Clone, Debug)]
+pub struct Reach(Members);
+
+impl Reach {
+    /// `None` where they are sent everything.
+    pub fn of(config: &MeshConfig, service: &ServiceName) -> Option<Self> {
+        let declared = config.services.get(service)?.depends_on.as_deref()?;
+        Some(Self(members(service, declared, |name| leads_to(config, name))))
+    }
+
+    /// Whether they may call a service.
+    pub fn calls(&self, service: &ServiceName) -> bool {
+        self.0.get(service) == Some(&Part::Whole)
+    }
+
+    /// Whether they are sent the versions of a service, which they may call or be led to.
+    pub fn leads_to(&self, service: &ServiceName) -> bool {
+        self.0.contains_key(service)
+    }
+}
 
 /// A service's own snapshot.
 #[derive(Clone, Debug)]
@@ -63,7 +86,8 @@ impl Scope {
             })
         };
         let members = if moved || rerouted() {
-            Arc::new(members(pieces, service, declared))
+            let leads_to = |name: &_| pieces.get(name).map(|piece| piece.leads_to.clone());
+            Arc::new(members(service, declared, |name| leads_to(name).unwrap_or_default()))
         } else {
             Arc::clone(&self.members)
         };
@@ -103,12 +127,16 @@ fn change<'a>(
 }
 
 /// Itself and what it depends on may be called; what routes of those lead to is only an upstream.
-fn members(pieces: &Pieces, service: &ServiceName, depends_on: &[ServiceName]) -> Members {
+fn members(
+    service: &ServiceName,
+    depends_on: &[ServiceName],
+    leads_to: impl Fn(&ServiceName) -> BTreeSet<ServiceName>,
+) -> Members {
     let mut members: Members =
         depends_on.iter().chain([service]).map(|name| (name.clone(), Part::Whole)).collect();
-    let callable: Vec<&Arc<Piece>> = members.keys().filter_map(|name| pieces.get(name)).collect();
-    for led_to in callable.into_iter().flat_map(|piece| &piece.leads_to) {
-        members.entry(led_to.clone()).or_insert(Part::Upstream);
+    let upstreams: Vec<ServiceName> = members.keys().flat_map(leads_to).collect();
+    for led_to in upstreams {
+        members.entry(led_to).or_insert(Part::Upstream);
     }
     members
 }

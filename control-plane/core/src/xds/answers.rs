@@ -173,6 +173,11 @@ impl Answers {
         self.in_flight.is_empty() && self.refused.is_empty()
     }
 
+    /// What was new in responses without an answer.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &News> {
+        self.in_flight.iter().map(|response| &response.news)
+    }
+
     /// What the client refuses now.
     pub(super) fn refused(&self) -> &OrdMap<Arc<str>, Arc<Refusal>> {
         &self.refused

@@ -1,11 +1,12 @@
 //! What a client asked for and holds, as status services tell it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::answers::Refusal;
-use super::subscription::{Had, Owed, Subscription};
+use super::answers::{News, Refusal};
+use super::subscription::{Had, Owed, Subscription, covered};
 use crate::snapshot::{EncodedResource, Resources};
 
 /// What a client holds at one moment. It shares its maps with the snapshot, so that it is cheap to
@@ -27,6 +28,8 @@ pub struct HeldType {
     owed: OrdMap<Arc<str>, Owed>,
     gone: OrdMap<Arc<str>, Had>,
     refused: OrdMap<Arc<str>, Arc<Refusal>>,
+    /// What was new in responses that the client has not answered.
+    unanswered: Vec<News>,
 }
 
 /// A resource that a client has been sent, or brought along.
@@ -38,6 +41,8 @@ pub struct HeldResource<'a> {
     pub resource: Option<&'a Arc<EncodedResource>>,
     /// The client refused this version and runs on with what it had before.
     pub refusal: Option<&'a Refusal>,
+    /// This version was sent, and the client has neither taken nor refused it.
+    pub is_unanswered: bool,
 }
 
 impl HeldType {
@@ -50,26 +55,27 @@ impl HeldType {
             owed: subscription.owed().clone(),
             gone: subscription.gone().clone(),
             refused: subscription.answers.refused().clone(),
+            unanswered: subscription.answers.unanswered().cloned().collect(),
         }
     }
 
     /// What the client holds.
     pub fn resources(&self) -> impl Iterator<Item = HeldResource<'_>> {
-        let all = self.wildcard.then(|| self.base.iter());
-        let named = (!self.wildcard)
-            .then(|| self.names.iter().filter_map(|name| self.base.get_key_value(name)));
-        let covered = all.into_iter().flatten().chain(named.into_iter().flatten());
+        let covered = covered(&self.base, self.wildcard, &self.names);
         let present = covered.filter_map(|(name, resource)| match self.owed.get(name) {
             Some(Owed::New) => None,
             Some(Owed::Other(had)) => Some((name, had.version(), had.resource())),
             Some(Owed::Same) | None => Some((name, resource.version(), Some(resource))),
         });
+        let unanswered: BTreeSet<&str> =
+            self.unanswered.iter().flat_map(News::names).map(|name| &**name).collect();
         let gone = self.gone.iter().map(|(name, had)| (name, had.version(), had.resource()));
-        present.chain(gone).map(|(name, version, resource)| HeldResource {
+        present.chain(gone).map(move |(name, version, resource)| HeldResource {
             name,
             version,
             resource,
             refusal: self.refused.get(name).map(|refusal| &**refusal),
+            is_unanswered: unanswered.contains(&**name),
         })
     }
 

@@ -20,6 +20,9 @@ pub struct Client {
     /// Whether it takes `Resource` messages in state-of-the-world responses, without which they
     /// cannot have a time to live.
     pub resource_in_sotw: bool,
+    /// Whether it may never ask for clusters or for routes: an Envoy may have its own, and gRPC's
+    /// clients ask for what their calls need.
+    pub asks_in_part: bool,
 }
 
 impl Client {
@@ -27,7 +30,11 @@ impl Client {
     /// is.
     pub fn of(node: &Node, ttl: Option<Duration>) -> Self {
         let can = |feature| node.client_features.iter().any(|known| known == feature);
-        Self { ttl: ttl.filter(|_| can(SUPPORTS_TTL)), resource_in_sotw: can(RESOURCE_IN_SOTW) }
+        Self {
+            ttl: ttl.filter(|_| can(SUPPORTS_TTL)),
+            resource_in_sotw: can(RESOURCE_IN_SOTW),
+            asks_in_part: false,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::Arc;
 
 use segue_shared::ids::Revision;
@@ -56,6 +57,8 @@ pub struct Session<V> {
     next: Option<Arc<XdsSnapshot>>,
     nonces: u64,
     accepted: Revision,
+    /// What was accepted before.
+    accepted_before: Revision,
     unasked: Unasked,
     /// Whether the client has resources from an earlier stream.
     brought_along: bool,
@@ -73,6 +76,7 @@ impl<V: Variant> Session<V> {
             next: None,
             nonces: 0,
             accepted: Revision::NONE,
+            accepted_before: Revision::NONE,
             unasked: Unasked::default(),
             brought_along: false,
             given_up: false,
@@ -103,6 +107,11 @@ impl<V: Variant> Session<V> {
         self.brought_along |= first && V::brings_along(&request);
         let (nonce, error) = V::answer_of(&request);
         subscription.answered(&type_url, nonce, error);
+        let refuses = error.is_some() && !subscription.answers.refused().is_empty();
+        if refuses && self.accepted == self.target.revision {
+            // It asked for more of the same revision, and does not take it.
+            self.accepted = self.accepted_before;
+        }
         let nothing = Resources::new();
         let target = self.target.of_type(&type_url).unwrap_or(&nothing);
         let dropped = V::subscribe(&mut subscription, request, first, target);
@@ -339,11 +348,14 @@ impl<V: Variant> Session<V> {
         })
     }
 
-    /// Until it has asked for clusters and for routes, a client has not seen a whole snapshot.
+    /// Until it has asked for clusters and for routes, a client that takes all has not seen a whole
+    /// snapshot.
     fn note_accepted(&mut self) {
-        let begun = self.knows(type_urls::CLUSTER) && self.knows_routes();
-        if begun && self.subscriptions.values().all(|one| one.answers.accepted()) {
-            self.accepted = self.target.revision;
+        let begun = self.client.asks_in_part && !self.subscriptions.is_empty()
+            || self.knows(type_urls::CLUSTER) && self.knows_routes();
+        let is_new = self.accepted != self.target.revision;
+        if begun && is_new && self.subscriptions.values().all(|one| one.answers.accepted()) {
+            self.accepted_before = mem::replace(&mut self.accepted, self.target.revision);
         }
     }
 }

@@ -200,11 +200,7 @@ impl Subscription {
 
     /// What the client has just as the snapshot has it.
     pub(super) fn in_sync(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
-        let all = self.wildcard.then(|| self.base.iter());
-        let named = (!self.wildcard)
-            .then(|| self.names.iter().filter_map(|name| self.base.get_key_value(name)));
-        let covered = all.into_iter().flatten().chain(named.into_iter().flatten());
-        covered
+        covered(&self.base, self.wildcard, &self.names)
             .filter(|(name, _)| !matches!(self.owed.get(*name), Some(Owed::New | Owed::Other(_))))
             .map(|(_, resource)| resource)
     }
@@ -369,6 +365,17 @@ impl Subscription {
     fn owe(&mut self, name: &Arc<str>, owed: Owed) {
         self.owed.insert(Arc::clone(name), owed);
     }
+}
+
+/// Those of a snapshot's resources that a client wants.
+pub(super) fn covered<'a>(
+    base: &'a Resources,
+    wildcard: bool,
+    names: &'a OrdSet<Arc<str>>,
+) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<EncodedResource>)> {
+    let all = wildcard.then(|| base.iter());
+    let named = (!wildcard).then(|| names.iter().filter_map(|name| base.get_key_value(name)));
+    all.into_iter().flatten().chain(named.into_iter().flatten())
 }
 
 /// A name as the snapshot has it, so that ten thousand streams share it.

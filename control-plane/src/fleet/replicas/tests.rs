@@ -53,11 +53,12 @@ async fn all_control_planes_together_are_the_fleet() {
     here.heard(1, told(&there));
 
     let progress = here.progress(Revision(5));
-    assert_eq!((progress.total, progress.accepted, progress.activated), (3, 2, 2));
+    assert_eq!((progress.total, progress.clients), (4, 1));
+    assert_eq!((progress.accepted, progress.activated), (3, 3));
     assert_eq!(progress.missing, ["c"]);
     assert_eq!(progress.refused.len(), 1);
     assert_eq!(&*progress.refused[0].node_id, "c");
-    assert_eq!(here.progress(Revision(4)).activated, 3);
+    assert_eq!(here.progress(Revision(4)).activated, 4);
     assert_eq!(here.in_the_way(Revision(5)).len(), 1);
     let standings = here.standings();
     let on = |revision| -> usize {
@@ -68,7 +69,7 @@ async fn all_control_planes_together_are_the_fleet() {
     // The metrics of each tell of its own nodes alone.
     assert_eq!(here.counts().sidecars, 1);
     let other = &here.others()[0];
-    assert_eq!((other.sidecars(), other.running(None, Revision(5)), other.clients), (2, 1, 1));
+    assert_eq!((other.sidecars(), other.running(None, Revision(5)), other.clients()), (2, 1, 1));
     assert_eq!(other.running(Some("default/shop"), Revision::NONE), 0);
 }
 

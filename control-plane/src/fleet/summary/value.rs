@@ -27,15 +27,11 @@ struct SummaryValue {
     last: Vec<NodeValue>,
     #[prost(message, repeated, tag = "6")]
     refused: Vec<RefusedValue>,
-    #[prost(message, repeated, tag = "7")]
-    refused_by_clients: Vec<RefusedValue>,
-    #[prost(uint64, tag = "8")]
+    #[prost(uint64, tag = "7")]
     rejections: u64,
-    #[prost(uint64, tag = "9")]
-    clients: u64,
 }
 
-/// Sidecars that have a revision in common.
+/// Nodes that have a revision in common.
 #[derive(Clone, PartialEq, Message)]
 struct GroupValue {
     #[prost(string, tag = "1")]
@@ -44,6 +40,8 @@ struct GroupValue {
     revision: u64,
     #[prost(uint64, tag = "3")]
     sidecars: u64,
+    #[prost(uint64, tag = "4")]
+    clients: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -77,10 +75,11 @@ struct RefusedValue {
 impl Summary {
     /// As bytes, at most about a megabyte.
     pub fn encode(&self) -> Vec<u8> {
-        let group = |service: &str, revision: Revision, sidecars: usize| GroupValue {
+        let group = |service: &str, revision: Revision, sidecars, clients| GroupValue {
             service: service.to_owned(),
             revision: revision.0,
             sidecars: count(sidecars),
+            clients: count(clients),
         };
         let node = |(node_id, activated): &(Arc<str>, Revision)| NodeValue {
             node_id: cut(node_id, MOST_TEXT_BYTES),
@@ -92,18 +91,16 @@ impl Summary {
             groups: self
                 .groups
                 .iter()
-                .map(|it| group(&it.service, it.activated, it.sidecars))
+                .map(|it| group(&it.service, it.activated, it.sidecars, it.clients))
                 .collect(),
             accepted: self
                 .accepted
                 .iter()
-                .map(|(at, sidecars)| group("", *at, *sidecars))
+                .map(|(at, sidecars)| group("", *at, *sidecars, 0))
                 .collect(),
             last: self.last.iter().map(node).collect(),
             refused: self.refused.iter().map(refused_value).collect(),
-            refused_by_clients: self.refused_by_clients.iter().map(refused_value).collect(),
             rejections: count(self.rejections),
-            clients: count(self.clients),
         }
         .encode_to_vec()
     }
@@ -114,6 +111,7 @@ impl Summary {
             service: group.service.into(),
             activated: Revision(group.revision),
             sidecars: number(group.sidecars),
+            clients: number(group.clients),
         });
         let accepted = value.accepted.iter().map(|it| (Revision(it.revision), number(it.sidecars)));
         let last =
@@ -125,9 +123,7 @@ impl Summary {
             accepted: accepted.collect(),
             last: last.collect(),
             refused: value.refused.into_iter().map(refused).collect(),
-            refused_by_clients: value.refused_by_clients.into_iter().map(refused).collect(),
             rejections: number(value.rejections),
-            clients: number(value.clients),
         })
     }
 }
@@ -195,6 +191,7 @@ mod tests {
             service: service.into(),
             activated: Revision(activated),
             sidecars,
+            clients: 2,
         };
         let summary = Summary {
             name: "10.0.0.1:18001".to_owned(),
@@ -202,13 +199,11 @@ mod tests {
             groups: vec![group("default/chat", 4, 1), group("", 5, 7)],
             accepted: vec![(Revision(4), 1), (Revision(5), 7)],
             last: vec![("a".into(), Revision(4))],
-            refused: vec![one("a", "no")],
-            refused_by_clients: vec![one("envoy", &"ä".repeat(1000))],
+            refused: vec![one("envoy", &"ä".repeat(1000))],
             rejections: 2,
-            clients: 1,
         };
         let read = Summary::decode(&summary.encode()).unwrap();
-        let cut = Summary { refused_by_clients: vec![one("envoy", &"ä".repeat(512))], ..summary };
+        let cut = Summary { refused: vec![one("envoy", &"ä".repeat(512))], ..summary };
         assert_eq!(read, cut);
         assert!(Summary::decode(b"\xff\xff").is_err());
     }

@@ -334,8 +334,10 @@ fn what_is_too_large_is_told_and_what_was_good_stays() {
         let mut endpoints = ResolvedEndpoints::default();
         endpoints.0.insert("default/service-7/v1".into(), [at(4)].into());
         let before = compiler.whole();
-        let told = compiler.update(&Arc::new(config.clone()), &Arc::new(endpoints)).unwrap_err();
-        let text = told.to_string();
+        let told = compiler.update(&Arc::new(config.clone()), &Arc::new(endpoints));
+        // The routes of all services in one are withheld from those alone that get them.
+        let withheld = compiler.withheld(None).map(ToString::to_string);
+        let text = withheld.unwrap_or_else(|| told.unwrap_err().to_string());
         assert!(text.starts_with("RouteConfiguration ") || text.starts_with("VirtualHost "));
         assert!(text.contains("one resource may have 250000"), "{text}");
         assert!(compiler.whole().revision == before.revision);
@@ -343,4 +345,41 @@ fn what_is_too_large_is_told_and_what_was_good_stays() {
         let (_, after) = step(&mut compiler, &config);
         assert_eq!(after.revision, Revision(101));
     }
+}
+
+#[test]
+fn routes_that_are_too_large_together_reach_those_who_need_a_few() {
+    let mut config = thousand();
+    edit(&mut config, "service-1", |it| {
+        it.depends_on = Some(vec!["service-2".parse().unwrap()]);
+    });
+    let mut compiler = Compiler::new(ENVOY).with_max_resource_bytes(20_000);
+    let shop: ServiceName = "service-1".parse().unwrap();
+    compiler.update(&Arc::new(config.clone()), &Arc::default()).unwrap();
+    assert_eq!(compiler.scoped(&shop).revision, config.revision);
+    assert_eq!(compiler.withheld(Some(&shop)), None);
+    assert_eq!(compiler.withheld(None).unwrap().name, "outbound");
+    assert_eq!(compiler.whole().revision, Revision::NONE, "nothing that clients would refuse");
+
+    // Who is sent too much has the last that was good, with the endpoints of now.
+    let mut small = config.clone();
+    small.revision = Revision(100);
+    small.services = small.services.into_iter().take(5).collect();
+    small.routes.clear();
+    compiler.update(&Arc::new(small.clone()), &Arc::default()).unwrap();
+    assert_eq!((compiler.whole().revision, compiler.withheld(None)), (Revision(100), None));
+    config.revision = Revision(101);
+    let name = small.services.keys().next().unwrap().name.clone();
+    edit(&mut config, &name, |it| it.versions[0].endpoints = vec![at(4)]);
+    let before = compiler.whole();
+    compiler.update(&Arc::new(config), &Arc::default()).unwrap();
+    let after = compiler.whole();
+    assert_eq!(after.revision, Revision(100));
+    assert_ne!(before.digest, after.digest);
+    let cluster = format!("default/{name}/v1");
+    let version = |snapshot: &XdsSnapshot| {
+        snapshot.of_type(ENDPOINT).unwrap()[cluster.as_str()].version().to_owned()
+    };
+    assert_ne!(version(&before), version(&after));
+    assert_eq!(before.of_type(ROUTE), after.of_type(ROUTE));
 }

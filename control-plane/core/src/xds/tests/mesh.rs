@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls::{
     CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SNAPSHOT_MARK, VIRTUAL_HOST,
@@ -226,4 +227,47 @@ fn of_virtual_hosts_a_state_of_the_world_client_that_wants_all_gets_all() {
     one.receive(accept(&response, &["a"])).unwrap();
     one.offer(world(2, &hosts[1..]));
     assert_eq!(one.respond(), None, "by name, absence says nothing");
+}
+
+/// An Envoy with routes of its own, or a gRPC client without a call.
+fn partial(snapshot: Arc<XdsSnapshot>) -> Session<Delta> {
+    Session::new(snapshot, Client { asks_in_part: true, ..Client::default() })
+}
+
+#[test]
+fn a_client_that_asks_for_a_part_accepts_what_it_was_sent() {
+    let clusters = |revision, version| snapshot(revision, &[(CLUSTER, "a", version)]);
+    let mut session = partial(clusters(1, "1"));
+    session.receive(want(CLUSTER, &["a"], &[])).unwrap();
+    let response = session.respond().unwrap();
+    assert_eq!(session.accepted(), Revision::NONE);
+    session.receive(ack(&response)).unwrap();
+    assert_eq!((session.respond(), session.accepted()), (None, Revision(1)));
+    session.offer(clusters(2, "1"));
+    assert_eq!(session.respond(), None, "what it asked for is the same");
+    assert_eq!(session.accepted(), Revision(2));
+    session.offer(clusters(3, "2"));
+    let response = session.respond().unwrap();
+    assert_eq!((session.respond(), session.accepted()), (None, Revision(2)));
+    session.receive(ack(&response)).unwrap();
+    assert_eq!((session.respond(), session.accepted()), (None, Revision(3)));
+}
+
+#[test]
+fn a_client_that_refuses_what_it_asks_for_later_has_not_accepted_the_revision() {
+    let mut session = partial(snapshot(4, &[(CLUSTER, "a", "1"), (LISTENER, "outbound", "1")]));
+    settle_with(&mut session, want(CLUSTER, &[], &[]));
+    assert_eq!(session.accepted(), Revision(4));
+    session.receive(want(LISTENER, &[], &[])).unwrap();
+    let listener = session.respond().unwrap();
+    session.receive(nack(&listener, "no")).unwrap();
+    assert_eq!((session.respond(), session.accepted()), (None, Revision::NONE));
+    session.offer(snapshot(5, &[(CLUSTER, "a", "1"), (LISTENER, "outbound", "2")]));
+    settle(&mut session);
+    assert_eq!(session.accepted(), Revision(5));
+}
+
+fn settle_with(session: &mut Session<Delta>, request: DeltaDiscoveryRequest) {
+    session.receive(request).unwrap();
+    settle(session);
 }

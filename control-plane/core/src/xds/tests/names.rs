@@ -154,6 +154,27 @@ fn what_is_too_much_ends_the_stream() {
 }
 
 #[test]
+fn what_a_client_was_sent_and_never_answered_it_may_not_have() {
+    let mut session = delta(&[(CLUSTER, "a", "1"), (CLUSTER, "b", "1")]);
+    session.receive(want(CLUSTER, &[], &[])).unwrap();
+    let unanswered = |session: &Session<Delta>| {
+        let held = session.holding().types.remove(0);
+        let unanswered = held.resources().filter(|one| one.is_unanswered);
+        unanswered.map(|one| one.name.to_string()).collect::<Vec<_>>()
+    };
+    let all = session.respond().unwrap();
+    assert_eq!(unanswered(&session), ["a", "b"]);
+    session.receive(ack(&all)).unwrap();
+    assert!(unanswered(&session).is_empty());
+    session.offer(snapshot(2, &[(CLUSTER, "a", "1"), (CLUSTER, "b", "2")]));
+    let one = session.respond().unwrap();
+    session.stop_waiting();
+    assert_eq!(unanswered(&session), ["b"], "however late it is");
+    session.receive(nack(&one, "no")).unwrap();
+    assert!(unanswered(&session).is_empty());
+}
+
+#[test]
 fn what_a_client_holds_lacks_and_refuses_is_told() {
     let mut session = delta(&[(ENDPOINT, "a", "1"), (ENDPOINT, "b", "1"), (ENDPOINT, "c", "1")]);
     session.receive(want(ENDPOINT, &["a", "b", "never"], &[])).unwrap();

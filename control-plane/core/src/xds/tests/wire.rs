@@ -142,8 +142,8 @@ fn a_time_to_live_is_for_those_who_know_what_that_is() {
     const IN_SOTW: &str = "xds.config.resource-in-sotw";
     let client = |features: &[&str]| Client::of(&node(features), Some(TTL));
     assert_eq!(client(&[]).ttl, None);
-    assert_eq!(client(&[IN_SOTW]), Client { ttl: None, resource_in_sotw: true });
-    assert_eq!(client(&[SUPPORTS]), Client { ttl: Some(TTL), resource_in_sotw: false });
+    assert_eq!(client(&[IN_SOTW]), Client { resource_in_sotw: true, ..Client::default() });
+    assert_eq!(client(&[SUPPORTS]), Client { ttl: Some(TTL), ..Client::default() });
     assert_eq!(Client::of(&node(&[SUPPORTS]), None).ttl, None);
 
     let world = snapshot(1, &[(CLUSTER, "a", "1")]);
@@ -156,7 +156,7 @@ fn a_time_to_live_is_for_those_who_know_what_that_is() {
 
 #[test]
 fn a_heartbeat_names_what_the_client_has_and_nothing_waits_for_its_ack() {
-    let client = Client { ttl: Some(TTL), resource_in_sotw: false };
+    let client = Client { ttl: Some(TTL), ..Client::default() };
     let mut session = Session::<Delta>::new(snapshot(1, &[(CLUSTER, "a", "1")]), client);
     session.receive(want(CLUSTER, &[], &[])).unwrap();
     session.receive(want(VIRTUAL_HOST, &["*"], &[])).unwrap();
