@@ -56,6 +56,9 @@ pub trait Variant {
     /// How long resources live on a client.
     fn ttl(client: &Client) -> Option<std::time::Duration>;
 
+    /// What a heartbeat holds, so that all that the client has lives on. Empty: there is nothing.
+    fn heartbeat(of: &Subscription, type_url: &str) -> Heartbeat;
+
     /// How many bytes [`Variant::encode`] writes.
     fn encoded_len(response: &Response) -> usize;
 
@@ -90,6 +93,16 @@ pub struct Content {
     pub news: News,
     /// Whether it holds all that the client then has.
     pub whole: bool,
+}
+
+/// The content of a heartbeat.
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub resources: Vec<Arc<EncodedResource>>,
+    /// Whether it holds all that the client then has.
+    pub whole: bool,
+    /// Whether names and versions are enough.
+    pub bodiless: bool,
 }
 
 impl Content {
