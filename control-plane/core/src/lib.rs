@@ -4,5 +4,6 @@ pub mod backup;
 pub mod compile;
 pub mod config;
 pub mod diff;
+pub mod fault_details;
 pub mod snapshot;
 pub mod xds;

@@ -35,7 +35,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Heartbeats within the time to live of a resource, so that one may be late and one be lost.
 const HEARTBEATS: u32 = 3;
 
-/// What all streams share.
+/// What all streams share, those of reports and loads among them.
 #[derive(Clone, Debug)]
 pub(super) struct Ads {
     pub cache: SnapshotCache,
@@ -324,6 +324,7 @@ mod tests {
     use tonic::body::Body;
 
     use super::*;
+    use crate::access::Ticket;
 
     /// There are ten thousand of them.
     #[tokio::test]
@@ -332,7 +333,7 @@ mod tests {
         let open = OpenStreams::alone(&settings, &metrics);
         let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
         let ads = Ads { cache, fleet, open, metrics, settings };
-        let place = || ads.open.enter(None).unwrap();
+        let place = || ads.open.enter(None, Ticket::default()).unwrap();
         let (one, other) = (place(), place());
         let requests = Requests::new(Body::empty(), one.inbox());
         let delta = responses::<Delta>(ads.clone(), one, requests);
