@@ -65,7 +65,7 @@ fn answer(status: &Status) -> String {
     }
 }
 
-/// "keep-alive timed out" rather than "http2 error", where it was not the server that said so.
+/// "operation timed out" rather than "http2 error", where it was not the server that said so.
 fn reason(status: &Status) -> String {
     let mut cause = status.source();
     let mut text = status.message().to_owned();

@@ -180,15 +180,15 @@ mod tests {
     #[test]
     fn tickets_count_for_as_long_as_their_token_is_in_the_list() {
         let first =
-            JoinTokens::default().followed_by(&secrets(&["join-one-012345", "join-two-012345"]));
-        let one = first.ticket(b"join-one-012345").unwrap();
-        let two = first.ticket(b"join-two-012345").unwrap();
-        assert!(first.ticket(b"join-six-012345").is_none());
-        let second = first.followed_by(&secrets(&["join-new-012345", "join-two-012345"]));
+            JoinTokens::default().followed_by(&secrets(&["join-one-0123456", "join-two-0123456"]));
+        let one = first.ticket(b"join-one-0123456").unwrap();
+        let two = first.ticket(b"join-two-0123456").unwrap();
+        assert!(first.ticket(b"join-six-0123456").is_none());
+        let second = first.followed_by(&secrets(&["join-new-0123456", "join-two-0123456"]));
         assert!(one.is_revoked() && !two.is_revoked());
-        let third = second.followed_by(&secrets(&["join-one-012345"]));
+        let third = second.followed_by(&secrets(&["join-one-0123456"]));
         assert!(two.is_revoked(), "however often the list was read in between");
-        assert!(third.ticket(b"join-one-012345").is_some_and(|ticket| !ticket.is_revoked()));
+        assert!(third.ticket(b"join-one-0123456").is_some_and(|ticket| !ticket.is_revoked()));
         assert!(!Ticket::default().is_revoked());
     }
 }

@@ -86,6 +86,9 @@ async fn a_restore_may_take_long() {
     let world = World::with_chat().await;
     let file = world.directory.path().join("full").to_str().unwrap().to_owned();
     assert_eq!(world.segue(&["backup", "-o", &file]).await.code, 0);
+    // Time does not pass at once while its audit log waits for more.
+    let World { control_plane, directory: _directory } = world;
+    control_plane.shutdown().await;
     tokio::time::pause();
     let (run, took) = timed(slow().await, &["restore", "--yes", &file]).await;
     assert_eq!(run.code, 0, "{run:?}");
@@ -122,7 +125,7 @@ async fn a_network_that_is_gone_is_noticed() {
         let (run, took) = timed(address, verb).await;
         assert_eq!(run.code, 1, "{run:?}");
         assert!(took < Duration::from_secs(16), "{verb:?}: {took:?}");
-        assert!(run.err.contains("keep-alive timed out"), "{}", run.err);
+        assert!(run.err.contains("operation timed out"), "{}", run.err);
     }
     // Nor does anybody begin with TLS.
     let begin = Instant::now();
