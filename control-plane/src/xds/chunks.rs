@@ -13,9 +13,7 @@ use segue_control_plane_core::xds::{Response, Variant};
 use tonic::Status;
 
 use super::frames;
-
-/// Bytes of resources after which a part ends.
-pub(super) const PART_BYTES: usize = 32 * 1024;
+use super::settings::PART_BYTES;
 
 /// What is left of a response.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use prost::Message;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::chunks::PART_BYTES;
 use super::open::Inbox;
+use super::settings::PART_BYTES;
 
 /// Largest request.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;

@@ -14,7 +14,7 @@ use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 
 use super::Settings;
-use super::chunks::PART_BYTES;
+use super::settings::PART_BYTES;
 use crate::access::{Addresses, Connections, Share, Ticket, scattered};
 use crate::metrics::StreamMetrics;
 

@@ -6,6 +6,9 @@ use clap::Args;
 
 use crate::access::{Limits, Share, around};
 
+/// Bytes of resources after which a part of a response ends. What is larger waits for its turn.
+pub(super) const PART_BYTES: usize = 32 * 1024;
+
 /// What the xDS port serves at most.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "xds")]
