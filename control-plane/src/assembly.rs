@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use segue_control_plane_core::config::MeshConfig;
 use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
-use crate::access::{self, Access, AccessError, AdminGate, Ground, Port, Threshold};
+use crate::access::{Access, AccessError, AdminGate, Connections, Ground, Port, Wire};
 use crate::admin::{Admin, AdminError, Ledger};
 use crate::declared::{self, Declared};
 use crate::discovery;
@@ -29,6 +30,9 @@ use crate::settings::Settings;
 use crate::store::{EtcdStore, Follower, Following, RedbStore, Store, StoreError};
 use crate::xds::{self, SnapshotCache, StreamThreads, Streams, XdsServices, xds_services};
 
+/// Time for what was cut to end.
+const CUT: Duration = Duration::from_secs(1);
+
 /// A running control plane. Dropping it stops it at once.
 pub struct ControlPlane {
     pub xds_address: SocketAddr,
@@ -36,6 +40,10 @@ pub struct ControlPlane {
     pub http_address: SocketAddr,
     drain: DrainSignal,
     drain_most: Duration,
+    /// Of both gRPC ports.
+    connections: [Connections; 2],
+    /// Ends the audit log where those who write to it do not.
+    audit_end: DrainSignal,
     tasks: JoinSet<&'static str>,
     _stream_threads: StreamThreads,
 }
@@ -97,7 +105,8 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         insecure_dev: settings.insecure_dev,
         several: !settings.etcd.endpoints.is_empty(),
     };
-    let mut access = Access::open(&settings.access, ground, metrics.access().clone())?;
+    let access_metrics = metrics.access().clone();
+    let mut access = Access::open(&settings.access, ground, access_metrics.clone())?;
     let cache = SnapshotCache::new(metrics.streams());
     let streamed = metrics.streams();
     let leadership = Leadership::new(metrics.clone());
@@ -115,6 +124,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         ledger: Arc::new(Ledger::new(declared.clone(), most_resources, metrics)),
         fleet: fleet.clone(),
         drain: drain.clone(),
+        settings: settings.admin.clone(),
     };
     let api = api.router(access.admin.clone()).await?;
     let services =
@@ -122,14 +132,20 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
             .behind(access.join.clone(), access.xds_threshold.clone());
 
     let threshold = access.admin_threshold.clone();
+    let admin_connections =
+        Connections::new(settings.admin.limits(), access_metrics.admin_connections.clone());
+    let connections = [services.connections(), admin_connections.clone()];
+    let incoming = threshold.arrivals(admin, admin_connections);
+    let audit_end = DrainSignal::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(publish(declared.watch(), cache, fleet, streams.clone(), drain.clone()));
     tasks.spawn(named("declared", declared.run(drain.clone())));
     tasks.spawn_on(named("xds", serve_xds(services, xds, drain.clone())), streams.handle());
-    tasks.spawn(named("admin", serve("admin", api, threshold, admin, drain.clone())));
+    tasks.spawn(named("admin", serve("admin", api, incoming, drain.clone())));
     if let Some(audit) = access.audit.take() {
+        let end = audit_end.clone();
         tasks.spawn_blocking(move || {
-            audit.run();
+            audit.run(&end);
             "audit"
         });
     }
@@ -155,6 +171,8 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         http_address,
         drain,
         drain_most,
+        connections,
+        audit_end,
         tasks,
         _stream_threads: stream_threads,
     })
@@ -204,11 +222,26 @@ impl ControlPlane {
     /// Takes no new work, lets open requests end, and stops.
     pub async fn shutdown(mut self) {
         self.drain.cancel();
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.drain_most, ended).await.is_err() {
-            tracing::warn!("open requests are cut after {:?}", self.drain_most);
-            self.tasks.shutdown().await;
+        if self.ended_within(self.drain_most).await {
+            return;
         }
+        tracing::warn!("open requests are cut after {:?}", self.drain_most);
+        for connections in &self.connections {
+            connections.cut_all();
+        }
+        if self.ended_within(CUT).await {
+            return;
+        }
+        self.audit_end.cancel();
+        self.tasks.abort_all();
+        if !self.ended_within(CUT).await {
+            tracing::error!(parts = self.tasks.len(), "parts that do not end are left behind");
+        }
+    }
+
+    async fn ended_within(&mut self, most: Duration) -> bool {
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(most, ended).await.is_ok()
     }
 
     /// Waits until a part ends that should not, and names it.
@@ -321,11 +354,9 @@ fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketA
 async fn serve(
     name: &'static str,
     router: Router<Stack<AdminGate, Identity>>,
-    threshold: Threshold,
-    listener: TcpListener,
+    incoming: impl Stream<Item = io::Result<Wire>>,
     drain: DrainSignal,
 ) {
-    let incoming = access::connections(threshold, listener);
     let served = router.serve_with_incoming_shutdown(incoming, drain.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, name, "a port is not served any more");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::access::AccessSettings;
+use crate::admin;
 use crate::store::EtcdSettings;
 use crate::xds;
 
@@ -54,6 +55,9 @@ pub struct Settings {
 
     #[command(flatten)]
     pub access: AccessSettings,
+
+    #[command(flatten)]
+    pub admin: admin::Settings,
 
     /// Revisions that are kept for `history` and `undo`.
     #[arg(
@@ -132,6 +136,7 @@ impl Settings {
             http_address: any,
             insecure_dev: true,
             access: AccessSettings::default(),
+            admin: admin::Settings::default(),
             retention: 1000,
             stale_after_seconds: 15,
             report_interval_seconds: 1,

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod bucket;
 pub mod extension;
+pub mod here;
 pub mod ids;
 pub mod secret;
 pub mod settings;

@@ -3,11 +3,11 @@
 //! Token and certificates are read again at each connection, so that both may be rotated while the
 //! sidecar runs.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use segue_shared::here::is_this_machine;
 use segue_shared::secret::{Secret, SecretError};
 use thiserror::Error;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -115,7 +115,9 @@ impl ControlPlanes {
                 Err(ControlPlaneError::NoAuthority(url.to_owned()))
             }
             Some("http")
-                if self.join_token_file.is_some() && !self.plaintext_token && !is_here(host) =>
+                if self.join_token_file.is_some()
+                    && !self.plaintext_token
+                    && !is_this_machine(host) =>
             {
                 Err(ControlPlaneError::Plaintext(url.to_owned()))
             }
@@ -200,13 +202,6 @@ fn pem(file: &Path) -> Result<Vec<u8>, ControlPlaneError> {
         return Err(fail(source));
     }
     fs::read(file).map_err(fail)
-}
-
-/// Whether a host is this machine, which no packet leaves.
-fn is_here(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// An error and what caused it, in one line.

@@ -6,14 +6,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use segue_control_plane_core::backup::{BackupFault, Check, Whole};
+use segue_control_plane_core::backup::{BackupFault, Check, MOST_RECORD_BYTES, Whole};
 use segue_proto::admin::v1::BackupRecord;
 use thiserror::Error;
 
 /// The first line, for people and for `file`.
 const MAGIC: &[u8] = b"segue backup 1\n";
-/// Largest record.
-const MOST_RECORD_BYTES: usize = 256 * 1024 * 1024;
 
 /// A backup that cannot be read.
 #[derive(Debug, Error)]

@@ -1,10 +1,11 @@
 //! What goes wrong, in words that say what to do.
 
+use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
-use prost::Message as _;
+use segue_control_plane_core::fault_details;
 use segue_proto::admin::v1 as api;
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -47,26 +48,9 @@ impl CliError {
 
 impl From<Status> for CliError {
     fn from(status: Status) -> Self {
-        match faults(&status) {
-            Some(faults) => Self::Faults(faults),
-            None => Self::Answer(status),
-        }
+        let faults = fault_details::decode(status.details());
+        if faults.is_empty() { Self::Answer(status) } else { Self::Faults(faults) }
     }
-}
-
-/// `google.rpc.Status`, the form of `grpc-status-details-bin`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RpcStatus {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
-
-/// The faults that an answer carries, if it does.
-fn faults(status: &Status) -> Option<Vec<api::Fault>> {
-    let details = RpcStatus::decode(status.details()).ok()?.details;
-    let detail = details.iter().find(|any| any.type_url.ends_with("/segue.admin.v1.Faults"))?;
-    let faults = api::Faults::decode(detail.value.as_slice()).ok()?.faults;
-    (!faults.is_empty()).then_some(faults)
 }
 
 fn answer(status: &Status) -> String {
@@ -74,11 +58,22 @@ fn answer(status: &Status) -> String {
         Code::Aborted => {
             format!("{}; read it again and repeat", status.message())
         }
-        Code::Unavailable => format!("the control plane is not available: {}", status.message()),
+        Code::Unavailable => format!("the control plane is not available: {}", reason(status)),
         Code::PermissionDenied => format!("not allowed: {}", status.message()),
         _ if status.message().is_empty() => format!("the control plane answered {}", status.code()),
         _ => status.message().to_owned(),
     }
+}
+
+/// "operation timed out" rather than "http2 error", where it was not the server that said so.
+fn reason(status: &Status) -> String {
+    let mut cause = status.source();
+    let mut text = status.message().to_owned();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
 }
 
 /// `file:line:col: resource: field: message (hint)`, a line each.

@@ -1,7 +1,6 @@
 //! Who asks: a token, or a certificate.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::Path;
 
 use segue_shared::secret::Secret;
@@ -34,14 +33,6 @@ pub fn bearer(token: &Secret) -> Result<AsciiMetadataValue, CliError> {
         value.map_err(|_| CliError::Usage("the token does not fit a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Whether a host of a URL is this machine without asking a name server.
-pub fn is_loopback(host: Option<&str>) -> bool {
-    let Some(host) = host else { return false };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What the connection trusts and shows.
@@ -78,23 +69,6 @@ pub fn refuse_tls_files(connection: &Connection) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_machine_is_known_by_its_addresses() {
-        for (host, is) in [
-            ("127.0.0.1", true),
-            ("127.1.2.3", true),
-            ("[::1]", true),
-            ("localhost", true),
-            ("LocalHost", true),
-            ("10.0.0.1", false),
-            ("0.0.0.0", false),
-            ("localhost.example", false),
-            ("127.0.0.1.example", false),
-        ] {
-            assert_eq!(is_loopback(Some(host)), is, "{host}");
-        }
-    }
 
     #[test]
     fn a_token_in_a_header_is_not_printed() {

@@ -6,9 +6,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use segue_proto::admin::v1::wait_activated_response::Outcome;
 use segue_proto::admin::v1::{WaitActivatedRequest, WaitActivatedResponse};
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::CliError;
 use crate::session::Session;
+
+/// Time for the last word of a wait to arrive after it is over.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Waits until every connected sidecar runs on `revision`, and every other xDS client ACKed it; 0 is
 /// the newest.
@@ -17,13 +21,22 @@ pub async fn wait(
     revision: u64,
     timeout: Duration,
 ) -> Result<WaitActivatedResponse, CliError> {
-    let timeout = prost_types::Duration::try_from(timeout)
+    let told = prost_types::Duration::try_from(timeout)
         .map_err(|_| CliError::Usage("the timeout is too long".to_owned()))?;
-    let request = WaitActivatedRequest { revision, timeout: Some(timeout) };
-    let mut stream = session.status().await?.wait_activated(request).await?.into_inner();
+    let request = WaitActivatedRequest { revision, timeout: Some(told) };
+    // The control plane says when the time is over, unless it says nothing at all.
+    let deadline = Instant::now() + timeout + LATE;
+    let silent = |_| {
+        let late = timeout + LATE;
+        CliError::NotHeld(format!("the control plane did not end the wait within {late:?}"))
+    };
+    let mut client = session.status().await?;
+    let begun = timeout_at(deadline, client.wait_activated(request)).await.map_err(silent)?;
+    let mut stream = begun?.into_inner();
     let bar = session.output.is_live().then(|| bar(revision));
     let last = loop {
-        let Some(progress) = stream.message().await? else {
+        let next = timeout_at(deadline, stream.message()).await.map_err(silent)?;
+        let Some(progress) = next? else {
             let gone = "the control plane ended the wait without a result".to_owned();
             return Err(CliError::NotHeld(gone));
         };

@@ -3,7 +3,7 @@
 use segue_proto::admin::v1 as api;
 
 use crate::args::Connection;
-use crate::client::{self, BackupClient, ConfigClient, Connected, StatusClient};
+use crate::client::{self, BackupClient, Calls, ConfigClient, Connected, StatusClient};
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -27,7 +27,7 @@ impl<'a> Session<'a> {
     }
 
     pub async fn backups(&mut self) -> Result<BackupClient, CliError> {
-        Ok(client::backups(self.channel().await?))
+        Ok(client::backups(client::connect(&self.connection, Calls::Long).await?))
     }
 
     /// The control plane's address as it was named.
@@ -40,7 +40,7 @@ impl<'a> Session<'a> {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let channel = client::connect(&self.connection).await?;
+        let channel = client::connect(&self.connection, Calls::Short).await?;
         self.channel = Some(channel.clone());
         Ok(channel)
     }

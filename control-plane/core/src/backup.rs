@@ -12,6 +12,9 @@ use thiserror::Error;
 /// Format that this release writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
+/// Largest record: a commit that changed everything.
+pub const MOST_RECORD_BYTES: usize = 256 * 1024 * 1024;
+
 /// A backup that is not what was once written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BackupFault {

@@ -5,5 +5,6 @@ pub mod compile;
 pub mod config;
 mod cost;
 pub mod diff;
+pub mod fault_details;
 pub mod snapshot;
 pub mod xds;

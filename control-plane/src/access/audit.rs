@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use segue_shared::shutdown::DrainSignal;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tonic::Code;
 
@@ -53,7 +55,7 @@ pub struct AuditLog {
     complaints: Arc<Pace>,
 }
 
-/// Writes them: to be run on a thread of its own.
+/// Writes them: to be run on a thread of its own, of tokio's.
 pub struct Writer {
     lines: mpsc::Receiver<String>,
     sink: Sink,
@@ -137,7 +139,10 @@ impl AuditLog {
         if let Some(reason) = reason {
             line["reason"] = reason.into();
         }
-        if noted.count > 0 {
+        if let Some(backup) = noted.backup {
+            line["backup"] = backup.into();
+            line["resourceCount"] = noted.count.into();
+        } else if noted.count > 0 {
             let namespaces: BTreeSet<&str> =
                 noted.resources.iter().map(|key| key.namespace.as_str()).collect();
             let resources: Vec<String> = noted.resources.iter().map(ToString::to_string).collect();
@@ -155,11 +160,10 @@ impl AuditLog {
         if left_out > 0 {
             line["strangersLeftOut"] = left_out.into();
         }
-        if lines.try_send(format!("{line}\n")).is_err() {
-            self.metrics.audit_lost("queue", 1);
-            if self.complaints.allows() {
-                tracing::error!("the audit log cannot keep up: lines are lost");
-            }
+        let Err(error) = lines.try_send(format!("{line}\n")) else { return };
+        self.metrics.audit_lost("queue", 1);
+        if self.complaints.allows() {
+            tracing::error!(%error, "the audit log cannot keep up, or has ended: lines are lost");
         }
     }
 }
@@ -186,18 +190,36 @@ impl Drop for Entry {
 }
 
 impl Writer {
-    /// Writes until nobody can send any more.
-    pub fn run(mut self) {
+    /// Writes until nobody can send any more, or else until `end`, and then what is there. A call
+    /// that will not end holds its way to this log for as long as it lasts.
+    pub fn run(mut self, end: &DrainSignal) {
+        let runtime = Handle::current();
         let mut batch = Vec::with_capacity(BATCH);
-        while self.lines.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            let text = batch.concat();
-            batch.clear();
-            if let Err(error) = self.sink.write(text.as_bytes()) {
-                self.metrics.audit_lost("write", count);
-                if self.complaints.allows() {
-                    tracing::error!(%error, count, "the audit log cannot be written: lines are lost");
-                }
+        loop {
+            let more = self.lines.recv_many(&mut batch, BATCH);
+            match runtime.block_on(end.run_until_cancelled(more)) {
+                Some(0) => return,
+                Some(_) => self.write(&mut batch),
+                None => break,
+            }
+        }
+        self.lines.close();
+        while let Ok(line) = self.lines.try_recv() {
+            batch.push(line);
+        }
+        if !batch.is_empty() {
+            self.write(&mut batch);
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<String>) {
+        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let text = batch.concat();
+        batch.clear();
+        if let Err(error) = self.sink.write(text.as_bytes()) {
+            self.metrics.audit_lost("write", count);
+            if self.complaints.allows() {
+                tracing::error!(%error, count, "the audit log cannot be written: lines are lost");
             }
         }
     }
@@ -276,34 +298,65 @@ fn put_aside(path: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use tokio::task::spawn_blocking;
+
     use super::*;
 
-    fn logged(directory: &Path, calls: impl FnOnce(&AuditLog)) -> Vec<serde_json::Value> {
+    fn opened(directory: &Path) -> (AuditLog, Writer) {
         let target = Target::File(directory.join("audit.log"));
         let (log, writer) = AuditLog::open(Some(target), AccessMetrics::default()).unwrap();
+        (log, writer.unwrap())
+    }
+
+    async fn logged(directory: &Path, calls: impl FnOnce(&AuditLog)) -> Vec<serde_json::Value> {
+        let (log, writer) = opened(directory);
         calls(&log);
         drop(log);
-        writer.unwrap().run();
+        spawn_blocking(move || writer.run(&DrainSignal::new())).await.unwrap();
+        read(directory)
+    }
+
+    fn read(directory: &Path) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(directory.join("audit.log")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    #[test]
-    fn a_caller_who_goes_away_is_in_the_log() {
+    #[tokio::test]
+    async fn a_caller_who_goes_away_is_in_the_log() {
         let directory = tempfile::tempdir().unwrap();
         let call = Call::new(Arc::new(Caller::anyone()));
         let lines = logged(directory.path(), |log| {
             log.begin("/segue.admin.v1.ConfigService/Apply", &call, None).end(Code::Ok);
             drop(log.begin("/segue.admin.v1.ConfigService/Apply", &call, None));
-        });
+        })
+        .await;
         assert_eq!(lines[0]["method"], "segue.admin.v1.ConfigService/Apply");
         assert_eq!((&lines[0]["result"], &lines[1]["result"]), (&"Ok".into(), &"Cancelled".into()));
         let mode = fs::metadata(directory.path().join("audit.log")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    #[test]
-    fn strangers_never_wash_away_what_others_did() {
+    /// Its client may keep it open for ever.
+    #[tokio::test]
+    async fn a_call_that_does_not_end_keeps_nothing_from_the_log_and_does_not_hold_it_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, writer) = opened(directory.path());
+        let endless = log.clone();
+        let end = DrainSignal::new();
+        let ended = end.clone();
+        let writing = spawn_blocking(move || writer.run(&ended));
+        for _ in 0..1_000 {
+            log.begin("/x/y", &Call::new(Arc::new(Caller::anyone())), None).end(Code::Ok);
+        }
+        end.cancel();
+        tokio::time::timeout(std::time::Duration::from_secs(20), writing).await.unwrap().unwrap();
+        assert_eq!(read(directory.path()).len(), 1_000, "all that was said before the end");
+        endless.refused("/x/y", None, None, Code::Unauthenticated, "no_credential");
+        assert_eq!(read(directory.path()).len(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn strangers_never_wash_away_what_others_did() {
         let directory = tempfile::tempdir().unwrap();
         let known = Arc::new(Caller::anyone());
         let lines = logged(directory.path(), |log| {
@@ -311,7 +364,8 @@ mod tests {
                 log.refused("/x/y", None, None, Code::Unauthenticated, "no_credential");
             }
             log.refused("/x/y", Some(&known), None, Code::PermissionDenied, "role");
-        });
+        })
+        .await;
         // A slow machine lets one or two more of them in.
         assert!((101..110).contains(&lines.len()), "{}", lines.len());
         let last = lines.last().unwrap();

@@ -73,6 +73,8 @@ pub struct Noted {
     /// The revision that the call led to.
     pub revision: Option<u64>,
     pub dry_run: bool,
+    /// The kind of backup that is restored.
+    pub backup: Option<&'static str>,
 }
 
 /// A change of what is not the caller's.
@@ -97,7 +99,8 @@ impl Call {
         known.unwrap_or_else(|| Self::new(Arc::new(Caller::nobody())))
     }
 
-    /// Notes what the call would change in place of what was noted before, and refuses it whole where any of it is not the caller's.
+    /// Notes what the call would change in place of what was noted before, and refuses it whole
+    /// where any of it is not the caller's.
     pub fn touch<'a>(
         &self,
         keys: impl Iterator<Item = &'a ResourceKey>,
@@ -132,6 +135,12 @@ impl Call {
             self.caller.namespaces,
             foreign.join(", ")
         )))
+    }
+
+    /// Notes that the call restores a backup, and how many resources that changes. There may be as
+    /// many as a configuration holds, so they are not named.
+    pub fn restores(&self, backup: &'static str, count: usize) {
+        self.note(|noted| *noted = Noted { backup: Some(backup), count, ..Noted::default() });
     }
 
     /// Notes the revision that the call led to.

@@ -172,6 +172,9 @@ impl Inner {
         let call = Call::new(admitted.caller);
         let entry = method.audited.then(|| self.audit.begin(&path, &call, peer.as_ref()));
         request.extensions_mut().insert(call);
+        if let Some(rights) = admitted.rights.clone() {
+            request.extensions_mut().insert(rights);
+        }
         let answer = match method.deadline() {
             None => inner.call(request).await?,
             Some(limit) => {

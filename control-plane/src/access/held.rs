@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
@@ -23,12 +23,13 @@ pub struct Held {
     ended: bool,
 }
 
-/// What a caller was let in with.
+/// What a caller was let in with, also in the extensions of its request.
+#[derive(Clone)]
 pub struct Rights {
-    pub entry: Entry,
+    pub(super) entry: Entry,
     /// The list that was asked last.
-    pub seen: Arc<AccessList>,
-    pub list: Arc<ArcSwap<AccessList>>,
+    pub(super) seen: Arc<AccessList>,
+    pub(super) list: Arc<ArcSwap<AccessList>>,
 }
 
 impl Held {
@@ -38,6 +39,12 @@ impl Held {
 }
 
 impl Rights {
+    /// Asks again, before something is done that a call has led up to for long.
+    pub fn confirm(extensions: &Extensions) -> Result<(), Status> {
+        let rights = extensions.get::<Self>().cloned();
+        if rights.is_none_or(|mut rights| rights.hold()) { Ok(()) } else { Err(changed()) }
+    }
+
     /// Whether they are what they were. Asked before each message, so that nothing is told to
     /// somebody whose token is no longer valid.
     fn hold(&mut self) -> bool {
@@ -70,9 +77,8 @@ impl http_body::Body for Held {
             return polled;
         }
         self.ended = true;
-        let status = Status::unauthenticated("the rights of this caller have changed: call again");
         let mut trailers = HeaderMap::new();
-        let told = status.add_header(&mut trailers).map(|()| Frame::trailers(trailers));
+        let told = changed().add_header(&mut trailers).map(|()| Frame::trailers(trailers));
         Poll::Ready(Some(told))
     }
 
@@ -83,4 +89,8 @@ impl http_body::Body for Held {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+fn changed() -> Status {
+    Status::unauthenticated("the rights of this caller have changed: call again")
 }

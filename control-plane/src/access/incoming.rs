@@ -2,26 +2,23 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures_util::Stream;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
-use tonic::transport::server::Connected;
+use tokio_util::either::Either;
 
+use super::connections::{Connections, Full, Place};
+use super::endings::Endings;
 use super::metrics::{AccessMetrics, Port};
-use super::pace::Pace;
 use super::peer::Peer;
-use super::tls::{PortTls, names};
-use super::wire::Wire;
+use super::tls::{PortTls, Shown, names};
+use super::wire::{Belief, Wire};
 
 /// Pause after a failed accept, such as without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -29,28 +26,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes at one time; further connections wait in the system's queue.
 const MOST_HANDSHAKES: usize = 256;
-/// Connections of the admin port.
-const MOST_CONNECTIONS: usize = 1024;
 
 /// How connections of a port begin.
 #[derive(Clone, Debug)]
 pub struct Threshold {
-    port: Port,
     tls: Option<PortTls>,
-    metrics: AccessMetrics,
-    pace: Arc<Pace>,
-}
-
-/// A connection that may carry calls.
-#[derive(Debug)]
-pub struct Arrival {
-    pub wire: Wire,
-    pub peer: Peer,
+    endings: Endings,
 }
 
 impl Threshold {
     pub fn new(port: Port, tls: Option<PortTls>, metrics: AccessMetrics) -> Self {
-        Self { port, tls, metrics, pace: Arc::new(Pace::of_logs()) }
+        Self { tls, endings: Endings::of(port, metrics) }
     }
 
     /// Plain text, for everybody.
@@ -58,20 +44,26 @@ impl Threshold {
         Self::new(port, None, AccessMetrics::default())
     }
 
-    /// Connections as they come, those with TLS after their handshake. Ends with its reader.
-    pub fn arrivals(self, listener: TcpListener) -> impl Stream<Item = Arrival> + Send {
+    /// Connections as they come, those with TLS after their handshake. Those that have no place
+    /// among `connections` are closed at once, so that their clients turn to another control plane
+    /// instead of waiting for this one. Ends with its reader.
+    pub fn arrivals(
+        self,
+        listener: TcpListener,
+        connections: Connections,
+    ) -> impl Stream<Item = io::Result<Wire>> + Send {
         async_stream::stream! {
             let mut shaking = JoinSet::new();
             loop {
                 // The outcome is yielded outside of the choice.
-                let arrival = tokio::select! {
+                let wire = tokio::select! {
                     accepted = listener.accept(), if shaking.len() < MOST_HANDSHAKES => {
-                        self.begin(accepted, &mut shaking).await
+                        self.begin(accepted, &connections, &mut shaking).await
                     }
                     Some(shaken) = shaking.join_next() => shaken.ok().flatten(),
                 };
-                if let Some(arrival) = arrival {
-                    yield arrival;
+                if let Some(wire) = wire {
+                    yield Ok(wire);
                 }
             }
         }
@@ -80,14 +72,21 @@ impl Threshold {
     async fn begin(
         &self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
-        shaking: &mut JoinSet<Option<Arrival>>,
-    ) -> Option<Arrival> {
+        connections: &Connections,
+        shaking: &mut JoinSet<Option<Wire>>,
+    ) -> Option<Wire> {
         let (io, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, port = self.port.as_str(), "a port cannot accept");
+                tracing::warn!(%error, port = self.endings.port().as_str(), "a port cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 return None;
+            }
+        };
+        let place = match connections.enter(address) {
+            Ok(place) => place,
+            Err(Full(reason)) => {
+                return self.refuse(address, reason, "there are as many as there may be");
             }
         };
         // Answers are whole messages: nothing follows that would be worth waiting for.
@@ -96,15 +95,27 @@ impl Threshold {
         }
         let Some(tls) = &self.tls else {
             let peer = Peer { address, certificate: None };
-            return Some(Arrival { wire: Wire::Plain(io), peer });
+            return Some(Wire::new(
+                Either::Left(io),
+                peer,
+                place,
+                self.endings.clone(),
+                Belief::default(),
+            ));
         };
-        let acceptor = TlsAcceptor::from(tls.load_full());
-        shaking.spawn(self.clone().shake(acceptor, io, address));
+        shaking.spawn(self.clone().shake(tls.load_full(), io, place, address));
         None
     }
 
-    async fn shake(self, tls: TlsAcceptor, io: TcpStream, address: SocketAddr) -> Option<Arrival> {
-        let shaken = match timeout(HANDSHAKE, tls.accept(io)).await {
+    async fn shake(
+        self,
+        tls: Arc<Shown>,
+        io: TcpStream,
+        place: Place,
+        address: SocketAddr,
+    ) -> Option<Wire> {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+        let shaken = match timeout(HANDSHAKE, acceptor.accept(io)).await {
             Ok(Ok(shaken)) => shaken,
             Ok(Err(error)) => {
                 let reason = if is_plain_text(&error) { "plain_text" } else { "handshake" };
@@ -112,23 +123,19 @@ impl Threshold {
             }
             Err(_) => return self.refuse(address, "timeout", "the handshake took too long"),
         };
-        let certificate = match shaken.get_ref().1.peer_certificates() {
-            None => None,
-            Some(chain) => match names(chain) {
-                Some(names) => Some(Arc::new(names)),
+        let (certificate, belief) = match shaken.get_ref().1.peer_certificates() {
+            None => (None, Belief::default()),
+            Some(chain) => match names(chain).zip(tls.belief(chain)) {
+                Some((names, belief)) => (Some(Arc::new(names)), belief),
                 None => return self.refuse(address, "chain", "an unusable client certificate"),
             },
         };
-        let wire = Wire::Encrypted(Box::new(shaken));
-        Some(Arrival { wire, peer: Peer { address, certificate } })
+        let peer = Peer { address, certificate };
+        Some(Wire::new(Either::Right(Box::new(shaken)), peer, place, self.endings, belief))
     }
 
-    fn refuse(&self, address: SocketAddr, reason: &'static str, error: &str) -> Option<Arrival> {
-        self.metrics.refused_connection(self.port, reason);
-        if self.pace.allows() {
-            let port = self.port.as_str();
-            tracing::warn!(%address, port, reason, error, "a connection was refused");
-        }
+    fn refuse(&self, address: SocketAddr, reason: &'static str, error: &str) -> Option<Wire> {
+        self.endings.refused(address, reason, error);
         None
     }
 }
@@ -137,76 +144,4 @@ impl Threshold {
 fn is_plain_text(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
-}
-
-/// A connection of the admin port; takes its place until it is dropped.
-pub struct Connection {
-    wire: Wire,
-    peer: Peer,
-    #[allow(dead_code, reason = "held for its drop")]
-    place: OwnedSemaphorePermit,
-}
-
-/// Connections of the admin port. Those beyond the limit are closed at once.
-pub fn connections(
-    threshold: Threshold,
-    listener: TcpListener,
-) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let metrics = threshold.metrics.clone();
-    threshold.arrivals(listener).filter_map(move |Arrival { wire, peer }| {
-        let place = Arc::clone(&places).try_acquire_owned();
-        if place.is_err() {
-            metrics.refused_connection(Port::Admin, "connections");
-        }
-        std::future::ready(place.ok().map(|place| Ok(Connection { wire, peer, place })))
-    })
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(context)
-    }
 }

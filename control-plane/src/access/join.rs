@@ -1,11 +1,12 @@
 //! The door of the xDS port: nodes come in with a join token or a certificate of their authority.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use segue_shared::secret::Secret;
 use tonic::Status;
 use tonic::body::Body;
@@ -21,18 +22,62 @@ use super::token::TokenDigest;
 
 /// The tokens that nodes may join with; several while they are rotated.
 #[derive(Clone, Debug, Default)]
-pub struct JoinTokens(Vec<TokenDigest>);
+pub struct JoinTokens(Vec<Arc<JoinToken>>);
+
+#[derive(Debug)]
+struct JoinToken {
+    digest: TokenDigest,
+    revoked: AtomicBool,
+}
+
+/// What a node was let in with, in the extensions of its requests.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket {
+    /// `None`: a certificate, which ends with its connection, or nothing was asked for.
+    token: Option<Arc<JoinToken>>,
+}
 
 impl JoinTokens {
-    pub fn new(tokens: &[Secret]) -> Self {
-        let digest = |token: &Secret| TokenDigest::of(token.expose().as_bytes());
-        Self(tokens.iter().map(digest).collect())
+    /// These, in place of the present ones: tickets of those that are gone count no more.
+    #[must_use]
+    pub fn followed_by(&self, tokens: &[Secret]) -> Self {
+        let digests: Vec<TokenDigest> =
+            tokens.iter().map(|token| TokenDigest::of(token.expose().as_bytes())).collect();
+        for known in &self.0 {
+            if !digests.iter().any(|digest| known.digest.matches(digest)) {
+                known.revoked.store(true, Ordering::Relaxed);
+            }
+        }
+        let token = |digest: &TokenDigest| {
+            let known = self.0.iter().find(|known| known.digest.matches(digest)).cloned();
+            let new = || JoinToken { digest: *digest, revoked: AtomicBool::new(false) };
+            known.unwrap_or_else(|| Arc::new(new()))
+        };
+        Self(digests.iter().map(token).collect())
     }
 
     /// Takes the same time whether and wherever it is found.
-    fn hold(&self, token: &[u8]) -> bool {
+    fn ticket(&self, token: &[u8]) -> Option<Ticket> {
         let digest = TokenDigest::of(token);
-        self.0.iter().fold(false, |found, known| known.matches(&digest) | found)
+        let mut found = None;
+        for known in &self.0 {
+            if known.digest.matches(&digest) {
+                found = Some(known);
+            }
+        }
+        found.map(|token| Ticket { token: Some(Arc::clone(token)) })
+    }
+}
+
+impl Ticket {
+    /// The ticket of a request.
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Whether the token is no longer one that nodes may join with.
+    pub fn is_revoked(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.revoked.load(Ordering::Relaxed))
     }
 }
 
@@ -55,15 +100,17 @@ impl JoinGate {
         Self::new(None, AccessMetrics::default())
     }
 
-    fn admit(&self, request: &Request<Body>) -> Result<(), Status> {
-        let Some(tokens) = &self.tokens else { return Ok(()) };
+    fn admit(&self, request: &Request<Body>) -> Result<Ticket, Status> {
+        let Some(tokens) = &self.tokens else { return Ok(Ticket::default()) };
         let peer = request.extensions().get::<Peer>();
         let told = request.extensions().get::<TcpConnectInfo>();
         let (refusal, reason) = match presented(request.headers()) {
-            Ok(Presented::Token(token)) if tokens.load().hold(token) => return Ok(()),
-            Ok(Presented::Token(_)) => (Refusal::WrongToken, "the join token is not a valid one"),
+            Ok(Presented::Token(token)) => match tokens.load().ticket(token) {
+                Some(ticket) => return Ok(ticket),
+                None => (Refusal::WrongToken, "the join token is not a valid one"),
+            },
             Ok(Presented::Nothing) if peer.is_some_and(|peer| peer.certificate.is_some()) => {
-                return Ok(());
+                return Ok(Ticket::default());
             }
             Ok(Presented::Nothing) => (Refusal::NoCredential, "no join token was sent"),
             Err(Unreadable) => (Refusal::WrongToken, "the authorization is no Bearer token"),
@@ -112,11 +159,36 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.gate.admit(&request) {
-            Ok(()) => {
+            Ok(ticket) => {
                 Peer::tell(request.extensions_mut());
+                request.extensions_mut().insert(ticket);
                 Box::pin(self.inner.call(request))
             }
             Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(tokens: &[&str]) -> Vec<Secret> {
+        tokens.iter().map(|token| Secret::new(token).ok().unwrap()).collect()
+    }
+
+    #[test]
+    fn tickets_count_for_as_long_as_their_token_is_in_the_list() {
+        let first =
+            JoinTokens::default().followed_by(&secrets(&["join-one-0123456", "join-two-0123456"]));
+        let one = first.ticket(b"join-one-0123456").unwrap();
+        let two = first.ticket(b"join-two-0123456").unwrap();
+        assert!(first.ticket(b"join-six-0123456").is_none());
+        let second = first.followed_by(&secrets(&["join-new-0123456", "join-two-0123456"]));
+        assert!(one.is_revoked() && !two.is_revoked());
+        let third = second.followed_by(&secrets(&["join-one-0123456"]));
+        assert!(two.is_revoked(), "however often the list was read in between");
+        assert!(third.ticket(b"join-one-0123456").is_some_and(|ticket| !ticket.is_revoked()));
+        assert!(!Ticket::default().is_revoked());
     }
 }

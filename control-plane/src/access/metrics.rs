@@ -1,8 +1,11 @@
 //! What was refused, and how the files behind the decisions fare.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Counters of access; clones share them.
@@ -10,6 +13,8 @@ use prometheus_client::registry::Registry;
 pub struct AccessMetrics {
     refused: Family<Refused, Counter>,
     connections: Family<Refused, Counter>,
+    ended_connections: Family<Refused, Counter>,
+    pub admin_connections: Gauge<u64, AtomicU64>,
     reloads: Family<Reload, Counter>,
     audit_lost: Family<Lost, Counter>,
 }
@@ -86,6 +91,16 @@ impl AccessMetrics {
             self.connections.clone(),
         );
         registry.register(
+            "ended_connections",
+            "Connections that ended for their age or because their certificate counts no longer",
+            self.ended_connections.clone(),
+        );
+        registry.register(
+            "admin_connections",
+            "Open connections to the admin port",
+            self.admin_connections.clone(),
+        );
+        registry.register(
             "audit_lines_lost",
             "Lines that the audit log could not keep",
             self.audit_lost.clone(),
@@ -104,6 +119,10 @@ impl AccessMetrics {
 
     pub fn refused_connection(&self, port: Port, reason: &'static str) {
         self.connections.get_or_create(&Refused { port: port.as_str(), reason }).inc();
+    }
+
+    pub fn ended_connection(&self, port: Port, reason: &'static str) {
+        self.ended_connections.get_or_create(&Refused { port: port.as_str(), reason }).inc();
     }
 
     pub fn audit_lost(&self, reason: &'static str, lines: u64) {

@@ -1,10 +1,13 @@
 //! Who may do what on the two gRPC ports.
 
+mod addresses;
 mod audit;
 mod caller;
+mod connections;
 mod credentials;
 mod crowd;
 mod document;
+mod endings;
 mod first_start;
 mod gate;
 mod held;
@@ -21,12 +24,16 @@ mod settings;
 mod setup;
 mod tls;
 mod token;
+mod validity;
 mod wire;
 
+pub use addresses::{Addresses, Share};
 pub use caller::{Call, Caller, Foreign};
+pub use connections::{Connections, Limits, around, scattered};
 pub use gate::AdminGate;
-pub use incoming::{Arrival, Connection, Threshold, connections};
-pub use join::JoinGate;
+pub use held::Rights;
+pub use incoming::Threshold;
+pub use join::{JoinGate, Ticket};
 pub use list::AccessList;
 pub use metrics::{AccessMetrics, Port};
 pub use peer::Peer;

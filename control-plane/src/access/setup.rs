@@ -218,7 +218,7 @@ fn nodes(
 ) -> Result<(Arc<ArcSwap<JoinTokens>>, Followed), AccessError> {
     let tokens = Arc::new(ArcSwap::from_pointee(JoinTokens::default()));
     let target = Arc::clone(&tokens);
-    let load = move |tokens: &[Secret]| target.store(Arc::new(JoinTokens::new(tokens)));
+    let load = move |tokens: &[Secret]| target.store(Arc::new(target.load().followed_by(tokens)));
     let followed = if let Some(file) = file {
         warn_of_readers(file);
         let begun = Followed::begin("join_tokens", of_tokens(file.to_owned(), load));

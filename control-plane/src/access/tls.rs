@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use segue_shared::shutdown::DrainSignal;
+use tokio::time::Instant;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,12 +16,23 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::peer::ClientCertificate;
 use super::reload::Followed;
+use super::validity::not_after;
+use super::wire::Belief;
 
 /// Certificates of a chain, the leaf's included.
 const MOST_CHAIN: usize = 6;
 
 /// What a port shows and believes; replaced whole when its files change.
-pub type PortTls = Arc<ArcSwap<ServerConfig>>;
+pub type PortTls = Arc<ArcSwap<Shown>>;
+
+/// What connections begin with at one time.
+#[derive(Debug)]
+pub struct Shown {
+    pub config: Arc<ServerConfig>,
+    authorities: Vec<CertificateDer<'static>>,
+    /// Begins when one of these authorities is believed no more.
+    disbelief: DrainSignal,
+}
 
 /// Files of a port's TLS, all in PEM.
 #[derive(Clone, Debug)]
@@ -35,7 +49,16 @@ pub fn follow(what: &'static str, files: TlsFiles) -> Result<(PortTls, Followed)
     let tls = Arc::new(ArcSwap::from_pointee(read(&files)?));
     let target = Arc::clone(&tls);
     let load = move || {
-        target.store(Arc::new(read(&files)?));
+        let before = target.load_full();
+        let now = read(&files)?;
+        if before.authorities.iter().all(|authority| now.authorities.contains(authority)) {
+            // Whoever was believed still is.
+            let disbelief = before.disbelief.clone();
+            target.store(Arc::new(Shown { disbelief, ..now }));
+        } else {
+            target.store(Arc::new(now));
+            before.disbelief.cancel();
+        }
         let mut sources = vec![files.certificate.clone(), files.key.clone()];
         sources.extend(files.client_authorities.clone());
         Ok(sources)
@@ -43,7 +66,16 @@ pub fn follow(what: &'static str, files: TlsFiles) -> Result<(PortTls, Followed)
     Ok((tls, Followed::begin(what, Box::new(load))?))
 }
 
-fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
+impl Shown {
+    /// How long a chain counts that was verified just now. `None` where that cannot be read.
+    pub(super) fn belief(&self, chain: &[CertificateDer<'_>]) -> Option<Belief> {
+        let left = not_after(chain.first()?)?.duration_since(SystemTime::now());
+        let until = Instant::now().checked_add(left.unwrap_or_default());
+        Some(Belief { until, disbelief: Some(self.disbelief.clone().cancelled_owned()) })
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Shown, String> {
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&content(&files.key)?)
         .map_err(|error| format!("{}: no private key: {error}", files.key.display()))?;
@@ -51,11 +83,13 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
+    let mut authorities = Vec::new();
     let builder = match &files.client_authorities {
         None => builder.with_no_client_auth(),
         Some(file) => {
+            authorities = certificates(file)?;
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(file)? {
+            for certificate in authorities.iter().cloned() {
                 roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
             }
             // Who comes without a certificate may still bring a token.
@@ -74,7 +108,7 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
     // A resumed session would outlive the authorities that it was accepted by.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Shown { config: Arc::new(config), authorities, disbelief: DrainSignal::new() })
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use prost::Message as _;
-use prost_types::{Any, Timestamp};
+use prost_types::Timestamp;
 use segue_control_plane_core::config::{self, Fault, Faults, Kind, ResourceKey};
 use segue_control_plane_core::diff::{ChangeKind, ResourceChange};
+use segue_control_plane_core::fault_details;
 use segue_proto::admin::v1 as api;
 use segue_proto::config::v1 as wire;
 use segue_shared::ids::DEFAULT_NAMESPACE;
@@ -23,17 +24,6 @@ const DETAIL_BYTES: &str = "segue-detail-bytes";
 const DETAIL_BYTES_DEFAULT: usize = 2 * 1024;
 const DETAIL_BYTES_MOST: usize = 1024 * 1024;
 const MESSAGE_BYTES: usize = 1536;
-
-/// `google.rpc.Status`, the form of `grpc-status-details-bin`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
 
 /// The one translator of errors of this API. `metadata` is that of the request.
 pub fn status(error: ChangeError, metadata: &MetadataMap) -> Status {
@@ -87,16 +77,9 @@ pub fn fault_status(faults: &Faults, metadata: &MetadataMap) -> Status {
         })
         .collect();
     let message = message(faults);
-    let details = api::Faults { faults: told };
-    let rpc = RpcStatus {
-        code: Code::InvalidArgument as i32,
-        message: message.clone(),
-        details: vec![Any {
-            type_url: "type.googleapis.com/segue.admin.v1.Faults".to_owned(),
-            value: details.encode_to_vec(),
-        }],
-    };
-    Status::with_details(Code::InvalidArgument, message, rpc.encode_to_vec().into())
+    let code = Code::InvalidArgument;
+    let details = fault_details::encode(code.into(), message.clone(), told);
+    Status::with_details(code, message, details.into())
 }
 
 fn message(faults: &Faults) -> String {

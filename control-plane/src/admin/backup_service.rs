@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::Stream;
 use imbl::OrdMap;
@@ -15,23 +15,24 @@ use segue_proto::admin::v1::backup_service_server::BackupService;
 use segue_shared::ids::Revision;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::answer;
 use super::change::Ledger;
 use super::in_flight::InFlight;
-use crate::access::Call;
+use crate::access::{Call, Rights};
 use crate::declared::difference;
 use crate::store::{
     Backup, Store, StoreError, StoredCommit, StoredConfiguration, StoredResource, replay,
 };
 
-/// Largest record: a commit that changed everything.
-pub const MOST_RECORD_BYTES: usize = 256 * 1024 * 1024;
 /// Largest backup that is taken back: it is held in memory until it is known to be whole.
 const MOST_BACKUP_BYTES: usize = 1024 * 1024 * 1024;
 /// Commits that are read from the store at one time.
 const PAGE: usize = 32;
+/// Time for a caller to send one more record: the others wait for their turn.
+const NEXT_RECORD: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Backups {
@@ -81,12 +82,16 @@ impl BackupService for Backups {
         if let Backup::Continued(commits) = &backup
             && commits.is_empty()
         {
+            Call::of(&extensions).restores("incremental", 0);
             return self.fits(whole).await;
         }
-        let backup = self.checked(backup, &metadata).await?;
+        let call = Call::of(&extensions);
+        let backup = self.checked(backup, &call, &metadata).await?;
+        // Those who may do this may be others by now.
+        Rights::confirm(&extensions)?;
         let restored = self.ledger.store().restore(backup).await;
         let revision = restored.map_err(|error| answer::store_status(&error))?;
-        Call::of(&extensions).committed(revision.0);
+        call.committed(revision.0);
         tracing::info!(%revision, since = whole.since, "restored a backup");
         self.restored(revision).await
     }
@@ -114,8 +119,10 @@ impl Backups {
     async fn checked(
         &self,
         backup: Backup,
+        call: &Call,
         metadata: &tonic::metadata::MetadataMap,
     ) -> Result<Backup, Status> {
+        let call = call.clone();
         let store = self.ledger.store();
         store.latest().await.map_err(|error| answer::store_status(&error))?;
         let current = self.ledger.declared().catch_up().await;
@@ -128,6 +135,10 @@ impl Backups {
                     (StoredConfiguration::default(), Base::Checked(Declaration::default()))
                 }
                 Backup::Continued(_) => (current.stored, current.base),
+            };
+            let kind = match &backup {
+                Backup::Full(_) => "full",
+                Backup::Continued(_) => "incremental",
             };
             let after = match &backup {
                 Backup::Full(configuration) => configuration.clone(),
@@ -143,6 +154,7 @@ impl Backups {
                 }
             };
             let (upserts, deletes) = difference(&before, &after);
+            call.restores(kind, upserts.len() + deletes.len());
             let upserts: Vec<_> = upserts.iter().map(|stored| stored.resource.clone()).collect();
             let admitted = base.admit(after.revision, &[], &upserts, &deletes)?;
             super::change::check_size(&base, admitted.next.len(), most)?;
@@ -209,7 +221,13 @@ async fn receive(mut records: Streaming<api::BackupRecord>) -> Result<(Whole, Ba
     let mut resources = OrdMap::new();
     let mut commits = Vec::new();
     let mut bytes = 0;
-    while let Some(record) = records.message().await? {
+    loop {
+        let next = timeout(NEXT_RECORD, records.message()).await.map_err(|_| {
+            Status::deadline_exceeded(format!(
+                "no record came within {NEXT_RECORD:?}: nothing was restored"
+            ))
+        })?;
+        let Some(record) = next? else { break };
         bytes += record.encoded_len();
         if bytes > MOST_BACKUP_BYTES {
             return Err(Status::resource_exhausted(format!(

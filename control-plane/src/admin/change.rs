@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use segue_control_plane_core::config::{
-    self, Admitted, Base, Fault, Faults, ResourceKey, SourceText,
+    self, Admitted, Base, Batch, Fault, Faults, ResourceKey, SourceText,
 };
 use segue_control_plane_core::diff::{ChangeKind, ResourceChange, diff};
 use segue_proto::config::v1::Resource;
@@ -163,8 +163,10 @@ impl Ledger {
         let (edit, most) = (Arc::clone(edit), self.most_resources);
         // A check goes on where its caller goes away, and so does its turn: whoever comes and goes
         // has one running, not many.
-        let (draft, _turn) =
-            spawn_blocking(move || (draft(&edit, then.as_ref(), &current, most), turn)).await?;
+        let (call, dry_run) = (terms.call.clone(), terms.dry_run);
+        let touch = move |keys: &[ResourceKey]| call.touch(keys.iter(), dry_run);
+        let draft = move || (draft(&edit, then.as_ref(), &current, most, touch), turn);
+        let (draft, _turn) = spawn_blocking(draft).await?;
         let Draft { admitted: Admitted { batch, next }, deletes, changes, warnings } = draft?;
         terms.call.touch(changes.iter().map(|change| &change.key), terms.dry_run)?;
         let idle = changes.iter().all(|change| change.kind == ChangeKind::Unchanged);
@@ -218,18 +220,23 @@ struct Draft {
     warnings: Vec<String>,
 }
 
-/// Reads and checks an edit. `then` is the configuration to be restored, where one is.
+/// Reads and checks an edit. `then` is the configuration to be restored, where one is. `touch` is
+/// told what a batch names before it is checked: faults are told of what is the caller's alone, and
+/// a batch that is refused for them is known for what it would have changed.
 fn draft(
     edit: &Edit,
     then: Option<&StoredConfiguration>,
     current: &Current,
     most_resources: usize,
+    touch: impl FnOnce(&[ResourceKey]) -> Result<(), Foreign>,
 ) -> Result<Draft, ChangeError> {
     let Current { stored, base } = current;
     let next = stored.revision.next();
     let (admitted, deletes) = match edit {
         Edit::Put { files, typed } => {
-            let admitted = base.admit(next, files, typed, &[])?;
+            let batch = Batch::read(files, typed);
+            touch(&batch.keys().collect::<Vec<_>>())?;
+            let admitted = base.admit_batch(next, batch, &[])?;
             if admitted.batch.is_empty() {
                 return Err(ChangeError::Empty);
             }

@@ -9,9 +9,11 @@ mod csds;
 mod in_flight;
 mod listing;
 mod server;
+mod settings;
 mod status_service;
 mod wait;
 mod watch;
 
 pub use change::Ledger;
 pub use server::{Admin, AdminError};
+pub use settings::Settings;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
+use segue_control_plane_core::backup::MOST_RECORD_BYTES;
 use segue_proto::FILE_DESCRIPTOR_SET;
 use segue_proto::admin::v1::backup_service_server::BackupServiceServer;
 use segue_proto::admin::v1::config_service_server::ConfigServiceServer;
@@ -15,11 +16,12 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
-use super::backup_service::{Backups, MOST_RECORD_BYTES};
+use super::backup_service::Backups;
 use super::change::Ledger;
 use super::config_service::Configuration;
 use super::csds::ClientStatus;
 use super::in_flight::InFlight;
+use super::settings::Settings;
 use super::status_service::FleetStatus;
 use crate::access::AdminGate;
 use crate::fleet::Fleet;
@@ -37,6 +39,7 @@ pub struct Admin {
     pub fleet: Fleet,
     /// Ends watches and waits.
     pub drain: DrainSignal,
+    pub settings: Settings,
 }
 
 /// An API that cannot be served.
@@ -88,6 +91,7 @@ impl Admin {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(MAX_STREAMS)
+            .max_connection_age(self.settings.closing_age())
             .layer(gate)
             .add_service(configuration)
             .add_service(status)

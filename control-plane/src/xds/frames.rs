@@ -178,6 +178,7 @@ mod tests {
     use http_body_util::{BodyExt as _, Full, StreamBody};
 
     use super::*;
+    use crate::access::Ticket;
     use crate::metrics::StreamMetrics;
     use crate::xds::Settings;
     use crate::xds::open::OpenStreams;
@@ -195,7 +196,7 @@ mod tests {
 
     fn inbox() -> Inbox {
         let open = OpenStreams::alone(&Settings::default(), &StreamMetrics::default());
-        open.enter(None).unwrap().inbox()
+        open.enter(None, Ticket::default()).unwrap().inbox()
     }
 
     fn body(bytes: impl Into<Bytes>) -> Requests<DiscoveryRequest> {

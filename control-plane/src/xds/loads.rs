@@ -1,6 +1,5 @@
 //! The load reporting service (LRS): Envoys and gRPC clients tell what they sent where.
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,30 +9,28 @@ use envoy_types::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStat
 use envoy_types::pb::google::protobuf;
 use futures_util::Stream;
 use segue_control_plane_core::compile::NodeClass;
-use segue_shared::shutdown::DrainSignal;
 use segue_shared::xds_names::type_urls;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Snapshots;
 use super::status::introduction;
-use super::{SnapshotCache, Snapshots};
-use crate::fleet::{Fleet, Presence, StreamKind};
+use super::stream::Ads;
+use super::uploads::Uploads;
+use crate::fleet::{Presence, StreamKind};
 use crate::reports::lrs::loads;
 
 /// How a client says that it needs no list of the clusters to report.
 const SENDS_ALL: &str = "envoy.lrs.supports_send_all_clusters";
-/// Time for the first report of a stream.
-const FIRST_REPORT: Duration = Duration::from_secs(10);
+
 /// The load reporting service.
 #[derive(Debug)]
 pub struct LoadReports {
-    cache: SnapshotCache,
-    fleet: Fleet,
-    drain: DrainSignal,
+    ads: Ads,
 }
 
 impl LoadReports {
-    pub fn new(cache: SnapshotCache, fleet: Fleet, drain: DrainSignal) -> Self {
-        Self { cache, fleet, drain }
+    pub(super) fn new(ads: Ads) -> Self {
+        Self { ads }
     }
 }
 
@@ -47,39 +44,33 @@ impl LoadReportingService for LoadReports {
         &self,
         request: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let address = request.remote_addr();
-        let reports = request.into_inner();
-        let (cache, fleet, drain) = (self.cache.clone(), self.fleet.clone(), self.drain.clone());
-        Ok(Response::new(Box::pin(serve(reports, address, cache, fleet, drain))))
+        let reports = Uploads::open(&self.ads, request)?;
+        Ok(Response::new(Box::pin(serve(reports, self.ads.clone()))))
     }
 }
 
 /// Asks for reports, again whenever there are other clusters to report, and takes them.
 fn serve(
-    mut reports: Streaming<LoadStatsRequest>,
-    address: Option<SocketAddr>,
-    cache: SnapshotCache,
-    fleet: Fleet,
-    drain: DrainSignal,
+    mut reports: Uploads<LoadStatsRequest>,
+    ads: Ads,
 ) -> impl Stream<Item = Result<LoadStatsResponse, Status>> + Send {
     async_stream::try_stream! {
-        let first = tokio::time::timeout(FIRST_REPORT, reports.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("no request came"))??;
-        let Some(mut report) = first else { return };
+        let Some(mut report) = reports.first().await? else { return };
         let node = report.node.take().unwrap_or_default();
         let class =
             NodeClass::of(&node).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let interval = fleet.settings().report_interval;
-        let presence = fleet.enter(introduction(&node, &class, address), StreamKind::Load);
+        let interval = ads.fleet.settings().report_interval;
+        let presence =
+            ads.fleet.enter(introduction(&node, &class, reports.peer()), StreamKind::Load);
         note(presence.as_ref(), report);
         let sends_all = node.client_features.iter().any(|feature| feature == SENDS_ALL);
         let mut snapshots = if sends_all {
             None
         } else {
-            cache.published().await;
+            reports.unless_stopped(ads.cache.published()).await?;
+            let snapshots = reports.unless_stopped(ads.cache.watch(class)).await?;
             let told = "too many different kinds of nodes";
-            Some(cache.watch(class).await.ok_or_else(|| Status::resource_exhausted(told))?)
+            Some(snapshots.ok_or_else(|| Status::resource_exhausted(told))?)
         };
         let (mut look, mut asked) = (true, None);
         loop {
@@ -95,7 +86,7 @@ fn serve(
                     asked = Some(clusters);
                 }
             }
-            match next(&mut reports, snapshots.as_mut(), &drain).await? {
+            match next(&mut reports, snapshots.as_mut()).await? {
                 ControlFlow::Continue(report) => {
                     look = report.is_none();
                     if let Some(report) = report {
@@ -117,9 +108,8 @@ fn clusters(snapshots: &mut Snapshots) -> Vec<String> {
 
 /// The next report; nothing where there may be other clusters to ask for.
 async fn next(
-    reports: &mut Streaming<LoadStatsRequest>,
+    reports: &mut Uploads<LoadStatsRequest>,
     snapshots: Option<&mut Snapshots>,
-    drain: &DrainSignal,
 ) -> Result<ControlFlow<(), Option<LoadStatsRequest>>, Status> {
     let changed = async {
         match snapshots {
@@ -128,12 +118,11 @@ async fn next(
         }
     };
     tokio::select! {
-        report = reports.message() => Ok(match report? {
+        report = reports.next() => Ok(match report? {
             Some(report) => ControlFlow::Continue(Some(report)),
             None => ControlFlow::Break(()),
         }),
         true = changed => Ok(ControlFlow::Continue(None)),
-        () = drain.cancelled() => Ok(ControlFlow::Break(())),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The xDS server: snapshots to streams, ADS in both variants, load reports.
 
 mod chunks;
-mod connections;
 mod frames;
+mod listen;
 mod loads;
 mod open;
 mod pace;
+mod reports;
 mod server;
 mod service;
 mod settings;
@@ -15,8 +16,9 @@ mod stream;
 mod threads;
 mod time_to_live;
 mod unread;
+mod uploads;
 
-pub use connections::listen;
+pub use listen::listen;
 pub use server::{XdsServices, xds_services};
 pub use service::AdsService;
 pub use settings::Settings;

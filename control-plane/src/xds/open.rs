@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 
 use super::Settings;
-use super::connections::Connections;
+use crate::access::{Addresses, Connections, Share, Ticket, scattered};
 use crate::metrics::StreamMetrics;
 
 /// How often streams are looked at.
@@ -44,9 +44,10 @@ struct Shared {
     registry: Mutex<Registry>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Registry {
     serial: u64,
+    addresses: Addresses,
     streams: HashMap<u64, Arc<Entry>>,
     nodes: HashMap<Arc<str>, NodeStreams>,
 }
@@ -63,12 +64,15 @@ struct NodeStreams {
 #[derive(Debug)]
 struct Entry {
     peer: Option<SocketAddr>,
+    ticket: Ticket,
     /// Ends the stream. The drain does so too.
     stop: DrainSignal,
     /// Why, where it is not the drain.
     why: OnceLock<Status>,
     sending: Turn,
     receiving: Turn,
+    /// Whether its connection was cut because of it.
+    cut: AtomicBool,
 }
 
 /// One direction of a stream.
@@ -105,6 +109,7 @@ impl OpenStreams {
         metrics: StreamMetrics,
         drain: DrainSignal,
     ) -> Self {
+        let share = Share::of(settings.xds_max_streams, settings.xds_max_streams_per_address);
         let semaphore = |most: u32| Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(0)));
         let shared = Shared {
             drain,
@@ -115,20 +120,20 @@ impl OpenStreams {
             requests: semaphore(settings.xds_max_pushes),
             begin: Instant::now(),
             stalled_after: Duration::from_secs(u64::from(settings.xds_stalled_seconds)),
-            registry: Mutex::default(),
+            registry: Mutex::new(Registry::new(share)),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// A registry of its own, with a place for one connection.
+    /// A registry of its own.
     #[cfg(test)]
     pub fn alone(settings: &Settings, metrics: &StreamMetrics) -> Self {
-        let connections = Connections::new(1, metrics.clone());
+        let connections = Connections::new(settings.limits(), metrics.connections.clone());
         Self::new(settings, connections, metrics.clone(), DrainSignal::new())
     }
 
     /// A place for a stream, whose client has yet to say who it is.
-    pub fn enter(&self, peer: Option<SocketAddr>) -> Result<Place, Status> {
+    pub fn enter(&self, peer: Option<SocketAddr>, ticket: Ticket) -> Result<Place, Status> {
         let shared = Arc::clone(&self.shared);
         let permit = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| {
             shared.metrics.refused("streams");
@@ -136,12 +141,22 @@ impl OpenStreams {
         })?;
         let entry = Arc::new(Entry {
             peer,
+            ticket,
             stop: shared.drain.child_token(),
             why: OnceLock::new(),
             sending: Turn::default(),
             receiving: Turn::default(),
+            cut: AtomicBool::new(false),
         });
         let mut registry = shared.registry();
+        if peer.is_some_and(|peer| !registry.addresses.enter(peer.ip())) {
+            drop(registry);
+            shared.metrics.refused("streams_of_address");
+            return Err(Status::resource_exhausted(
+                "this control plane serves as many streams of one address as it may \
+                 (--xds-max-streams-per-address)",
+            ));
+        }
         registry.serial += 1;
         let serial = registry.serial;
         registry.streams.insert(serial, Arc::clone(&entry));
@@ -149,21 +164,25 @@ impl OpenStreams {
         Ok(Place { shared, serial, entry, known: None, _permit: permit })
     }
 
-    /// Watches for clients that take nothing, without end.
-    pub async fn watch_stalled(&self) {
+    /// Watches for clients that take nothing and for those that may be here no more, without end.
+    pub async fn watch(&self) {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            self.look_at_stalled();
+            self.look();
         }
     }
 
-    fn look_at_stalled(&self) {
+    fn look(&self) {
         let now = self.shared.now();
         let mut stalled = 0;
         let mut cut = Vec::new();
         for entry in self.shared.registry().streams.values() {
+            if entry.ticket.is_revoked() {
+                let why = Status::unauthenticated("the join token is not a valid one any more");
+                entry.end(why, "revoked", &self.shared.metrics);
+            }
             let waited = [&entry.sending, &entry.receiving].map(|turn| turn.waited(now));
             let waited = waited.into_iter().max().unwrap_or_default();
             if waited < SLOW.min(self.shared.stalled_after) {
@@ -172,7 +191,7 @@ impl OpenStreams {
             stalled += 1;
             entry.sending.release();
             entry.receiving.release();
-            if waited >= self.shared.stalled_after {
+            if waited >= self.shared.stalled_after && !entry.cut.swap(true, Ordering::Relaxed) {
                 cut.extend(entry.peer);
             }
         }
@@ -215,9 +234,8 @@ impl Place {
         self.shared.metrics.duplicate_nodes.inc();
         let (peer, other) = (self.entry.peer, older.and_then(|older| older.peer));
         if only && let Some(older) = older {
-            let _ = older.why.set(Status::aborted("a newer stream of this node took over"));
-            older.stop.cancel();
-            self.shared.metrics.ended("newer_stream");
+            let why = Status::aborted("a newer stream of this node took over");
+            older.end(why, "newer_stream", &self.shared.metrics);
         }
         // Two nodes that fight over an id do it for ever.
         if only && count > 1 && count.is_power_of_two() {
@@ -249,7 +267,7 @@ impl Place {
 
     /// A number that differs from stream to stream, and says nothing else.
     pub fn draw(&self) -> u64 {
-        self.serial.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32
+        scattered(self.serial)
     }
 
     /// Waits until a response of so many bytes may be sent; until [`Place::sent`].
@@ -308,6 +326,9 @@ impl Drop for Place {
         self.entry.receiving.release();
         let mut registry = self.shared.registry();
         registry.streams.remove(&self.serial);
+        if let Some(peer) = self.entry.peer {
+            registry.addresses.leave(peer.ip());
+        }
         let Some((node_id, kind)) = self.known.take() else { return };
         if let Some(node) = registry.nodes.get_mut(&node_id) {
             node.open -= 1;
@@ -317,6 +338,23 @@ impl Drop for Place {
         }
         drop(registry);
         self.shared.metrics.closed(kind);
+    }
+}
+
+impl Registry {
+    fn new(share: Share) -> Self {
+        let (streams, nodes) = (HashMap::new(), HashMap::new());
+        Self { serial: 0, addresses: Addresses::new(share), streams, nodes }
+    }
+}
+
+impl Entry {
+    /// Ends the stream, for the first reason that there is.
+    fn end(&self, why: Status, word: &'static str, metrics: &StreamMetrics) {
+        if self.why.set(why).is_ok() {
+            metrics.ended(word);
+            self.stop.cancel();
+        }
     }
 }
 

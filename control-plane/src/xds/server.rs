@@ -11,16 +11,15 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
-use super::connections::Connections;
 use super::loads::LoadReports;
 use super::open::OpenStreams;
+use super::reports::Reports;
 use super::service::AdsService;
 use super::stream::Ads;
 use super::{Settings, SnapshotCache};
-use crate::access::{JoinGate, Port, Threshold};
+use crate::access::{Connections, JoinGate, Port, Threshold};
 use crate::fleet::Fleet;
 use crate::metrics::StreamMetrics;
-use crate::reports::intake::Intake;
 
 /// Largest report.
 const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
@@ -40,7 +39,7 @@ const MAX_PENDING_RESETS: usize = 20;
 #[derive(Debug)]
 pub struct XdsServices {
     pub ads: AdsService,
-    pub reports: ReportServiceServer<Intake>,
+    pub reports: ReportServiceServer<Reports>,
     pub loads: LoadReportingServiceServer<LoadReports>,
     open: OpenStreams,
     connections: Connections,
@@ -58,12 +57,11 @@ pub fn xds_services(
     drain: DrainSignal,
 ) -> XdsServices {
     let settings = Arc::new(settings);
-    let connections = Connections::new(settings.xds_max_connections, metrics.clone());
-    let open = OpenStreams::new(&settings, connections.clone(), metrics.clone(), drain.clone());
-    let loads = LoadReports::new(cache.clone(), fleet.clone(), drain.clone());
-    let reports = Intake::new(fleet.clone(), drain);
+    let connections = Connections::new(settings.limits(), metrics.connections.clone());
+    let open = OpenStreams::new(&settings, connections.clone(), metrics.clone(), drain);
     let shared = Arc::clone(&settings);
     let ads = Ads { cache, fleet, open: open.clone(), metrics, settings: shared };
+    let (loads, reports) = (LoadReports::new(ads.clone()), Reports::new(ads.clone()));
     XdsServices {
         ads: AdsService::new(ads),
         reports: ReportServiceServer::new(reports).max_decoding_message_size(MAX_REPORT_BYTES),
@@ -85,18 +83,23 @@ impl XdsServices {
         self
     }
 
+    /// The connections of the port, once it is served.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
     /// Serves a port until the drain, and then until its connections are gone.
     pub async fn serve(
         self,
         listener: TcpListener,
         drain: DrainSignal,
     ) -> Result<(), tonic::transport::Error> {
-        let arrivals = self.threshold.clone().arrivals(listener);
-        let (open, incoming) = (self.open.clone(), self.connections.accept(arrivals));
+        let incoming = self.threshold.clone().arrivals(listener, self.connections.clone());
+        let open = self.open.clone();
         let served = self.router().serve_with_incoming_shutdown(incoming, drain.cancelled_owned());
         tokio::select! {
             served = served => served,
-            () = open.watch_stalled() => Ok(()),
+            () = open.watch() => Ok(()),
         }
     }
 

@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use super::frames::{Requests, Responses};
 use super::stream::{Ads, responses};
+use crate::access::Ticket;
 
 const NAME: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
@@ -51,7 +52,7 @@ impl AdsService {
         }
         let request = tonic::Request::from_http(request);
         let peer: Option<SocketAddr> = request.remote_addr();
-        let place = self.ads.open.enter(peer)?;
+        let place = self.ads.open.enter(peer, Ticket::of(request.extensions()))?;
         let requests = Requests::new(request.into_inner(), place.inbox());
         let chunks = responses::<V>(self.ads.clone(), place, requests);
         let mut response = Response::new(Body::new(Responses::new(chunks, peer)));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::access::{Limits, Share, around};
+
 /// What the xDS port serves at most.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "xds")]
@@ -27,15 +29,37 @@ pub struct Settings {
     )]
     pub xds_max_connections: u32,
 
-    /// Streams of xDS clients at one time; further ones are refused with RESOURCE_EXHAUSTED.
+    /// Connections from one address (of IPv6: from one network of 64 bits) at one time [default: a
+    /// quarter of --xds-max-connections, and no limit for loopback, behind which a proxy may stand
+    /// for many]. What is set counts for loopback too.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "CONNECTIONS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub xds_max_connections_per_address: Option<u32>,
+
+    /// Streams of xDS clients at one time, of which a sidecar has two: one for its configuration,
+    /// one for its reports. Further ones are refused with RESOURCE_EXHAUSTED.
     #[arg(
         long,
         env = "SEGUE_XDS_MAX_STREAMS",
         value_name = "STREAMS",
-        default_value = "20000",
+        default_value = "40000",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub xds_max_streams: u32,
+
+    /// Streams from one address at one time [default: a quarter of --xds-max-streams, and no limit
+    /// for loopback]. What is set counts for loopback too.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_MAX_STREAMS_PER_ADDRESS",
+        value_name = "STREAMS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub xds_max_streams_per_address: Option<u32>,
 
     /// Large responses (more than 32 KiB) that are sent at one time, and as many large requests
     /// that are read. After a restart all clients come at once, and tell what they hold: none is
@@ -77,7 +101,9 @@ impl Default for Settings {
         Self {
             xds_threads: None,
             xds_max_connections: 20_000,
-            xds_max_streams: 20_000,
+            xds_max_connections_per_address: None,
+            xds_max_streams: 40_000,
+            xds_max_streams_per_address: None,
             xds_max_pushes: 64,
             xds_stalled_seconds: 30,
             xds_max_age_seconds: 1800,
@@ -93,9 +119,14 @@ impl Settings {
 
     /// Age at which a stream ends; `draw` is any number.
     pub(super) fn stream_age(&self, draw: u64) -> Duration {
-        let age = Duration::from_secs(u64::from(self.xds_max_age_seconds));
-        let thousandths = u32::try_from(draw % 200).unwrap_or(0);
-        age * (900 + thousandths) / 1000
+        around(Duration::from_secs(u64::from(self.xds_max_age_seconds)), draw)
+    }
+
+    /// Connections end with their streams.
+    pub(super) fn limits(&self) -> Limits {
+        let most = self.xds_max_connections;
+        let each = Share::of(most, self.xds_max_connections_per_address);
+        Limits { most, each, age: None }
     }
 }
 

@@ -38,7 +38,7 @@ const FIRST_PUBLICATION: Duration = Duration::from_secs(5);
 /// Heartbeats within the time to live of a resource, so that one may be late and one be lost.
 const HEARTBEATS: u32 = 3;
 
-/// What all streams share.
+/// What all streams share, those of reports and loads among them.
 #[derive(Clone, Debug)]
 pub(super) struct Ads {
     pub cache: SnapshotCache,

@@ -186,6 +186,36 @@ async fn an_editor_stays_in_its_namespaces() {
 }
 
 #[tokio::test]
+async fn faults_are_told_of_what_is_the_callers_and_noted_for_what_they_are_in() {
+    let guarded = guarded().await;
+    let mut ci = guarded.config("ci").await;
+    let faulty = |namespace: &str, name: &str| {
+        let mut request = in_namespace(namespace, name);
+        request.files[0].content += "  port: 70000\n";
+        request
+    };
+    let refused = ci.apply(faulty("shop", "cart")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let mut both = in_namespace("shop", "basket");
+    both.files.extend(faulty("bank", "ledger").files);
+    let refused = ci.apply(both).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("Service bank/ledger"), "{refused}");
+    assert!(!refused.message().contains("70000"), "{refused}");
+    drop(ci);
+    let Guarded { running, directory } = guarded;
+    running.shutdown().await;
+    let text = fs::read_to_string(directory.path().join("data/audit.log")).unwrap();
+    let told: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told[0]["resources"], serde_json::json!(["Service shop/cart"]), "{text}");
+    assert_eq!(told[0]["result"], "InvalidArgument");
+    let both = serde_json::json!(["Service shop/basket", "Service bank/ledger"]);
+    assert_eq!(told[1]["resources"], both, "{text}");
+    assert_eq!(told[1]["result"], "PermissionDenied");
+}
+
+#[tokio::test]
 async fn a_changed_access_file_counts_at_once_and_a_broken_one_changes_nothing() {
     let guarded = guarded().await;
     let (mut ops, mut ci) = (guarded.config("ops").await, guarded.config("ci").await);

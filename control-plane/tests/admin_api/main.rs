@@ -7,6 +7,7 @@ mod changes;
 mod clients;
 mod conditions;
 mod csds;
+mod endings;
 #[path = "../../src/store/tests/etcd_process.rs"]
 #[allow(dead_code, reason = "tests of the store need more of it")]
 mod etcd_process;
@@ -14,6 +15,7 @@ mod loads;
 mod ports;
 mod reads;
 mod replicas;
+mod restore;
 mod streams;
 mod support;
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
@@ -15,10 +15,10 @@ use segue_control_plane::access::AccessSettings;
 use segue_control_plane::assembly::{ControlPlane, start};
 use segue_control_plane::settings::Settings;
 use segue_proto::admin::v1::config_service_client::ConfigServiceClient;
-use segue_proto::admin::v1::{ListRequest, ListRevisionsRequest};
+use segue_proto::admin::v1::{ListRequest, ListRevisionsRequest, WatchRequest, WatchResponse};
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::ports::get;
 use crate::support::{file, service};
@@ -58,6 +58,18 @@ impl Authority {
     fn server(&self) -> Signed {
         let name = SanType::IpAddress([127, 0, 0, 1].into());
         self.sign(vec![name], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A client's certificate that counts for so long from now on.
+    fn client_for(&self, time: Duration) -> Signed {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(DASHBOARDS.try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + time;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
+        Signed { certificate, key: key.serialize_pem() }
     }
 
     fn client(&self, uris: &[&str]) -> Signed {
@@ -257,6 +269,55 @@ async fn a_new_certificate_is_shown_without_a_restart() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), shown).await.unwrap();
+}
+
+/// A watch of a configuration that does not change.
+async fn watch(client: &mut ConfigServiceClient<Channel>, token: Option<&str>) -> Watch {
+    let request = match token {
+        Some(token) => with_token(WatchRequest::default(), token),
+        None => Request::new(WatchRequest::default()),
+    };
+    let mut watch = client.watch(request).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    watch
+}
+
+type Watch = Streaming<WatchResponse>;
+
+async fn ends(mut watch: Watch, within: Duration) -> bool {
+    matches!(tokio::time::timeout(within, watch.message()).await, Ok(Err(_) | Ok(None)))
+}
+
+async fn ended(world: &World, reason: &str) -> bool {
+    let line = format!("ended_connections_total{{port=\"admin\",reason=\"{reason}\"}} 1\n");
+    world.metrics().await.contains(&line)
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_certificate() {
+    let world = world().await;
+    let short = world.authority.client_for(Duration::from_secs(4));
+    let watch = watch(&mut world.admin(Some(&short)).await, None).await;
+    assert!(ends(watch, Duration::from_secs(20)).await);
+    assert!(ended(&world, "expired").await);
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_the_belief_in_its_authority() {
+    let world = world().await;
+    let token = Some("segue-op-of-ops-0123456789");
+    let eyes = world.authority.client(&[DASHBOARDS]);
+    let (mut eyes, mut ops) = (world.admin(Some(&eyes)).await, world.admin(None).await);
+    let (eyes, ops) = (watch(&mut eyes, None).await, watch(&mut ops, token).await);
+    let next = Authority::new();
+    // Another one as well changes nothing for those who are believed.
+    write(world.directory.path(), "ca.crt", &format!("{}{}", world.authority.pem(), next.pem()));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!ended(&world, "disbelieved").await);
+    write(world.directory.path(), "ca.crt", &next.pem());
+    assert!(ends(eyes, Duration::from_secs(20)).await);
+    assert!(ended(&world, "disbelieved").await);
+    assert!(!ends(ops, Duration::from_millis(100)).await, "a token needs no authority");
 }
 
 #[tokio::test]

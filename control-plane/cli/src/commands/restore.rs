@@ -1,11 +1,13 @@
 //! `segue restore`
 
+use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use segue_control_plane_core::backup::Whole;
 use segue_proto::admin::v1::BackupRecord;
+use tonic::{Code, Status};
 
 use super::backup::told;
 use crate::archive::{self, ArchiveError};
@@ -106,7 +108,67 @@ fn agreed(
 }
 
 /// The files before it are restored, each for itself whole.
-fn stopped(file: &Path, status: tonic::Status) -> CliError {
+fn stopped(file: &Path, status: Status) -> CliError {
+    let (file, decided) = (file.display(), is_decision(&status));
     let reason = CliError::from(status);
-    CliError::NotHeld(format!("{}: nothing of it was restored: {reason}", file.display()))
+    CliError::NotHeld(if decided {
+        format!("{file}: nothing of it was restored: {reason}")
+    } else {
+        format!(
+            "{file}: it is not known whether it was restored, whole or not at all (`segue \
+             history` tells): {reason}"
+        )
+    })
+}
+
+/// Whether the control plane looked at what it was sent and said no. Anything else, such as a
+/// connection that broke, may have come after the commit.
+fn is_decision(status: &Status) -> bool {
+    // What was told on the way here has a source.
+    status.source().is_none()
+        && matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::ResourceExhausted
+                | Code::FailedPrecondition
+                | Code::Aborted
+                | Code::OutOfRange
+                | Code::Unimplemented
+                | Code::Unauthenticated
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn told(status: Status) -> String {
+        stopped(Path::new("a.backup"), status).to_string()
+    }
+
+    #[test]
+    fn nothing_was_restored_where_the_control_plane_says_so() {
+        let refused = told(Status::failed_precondition("the store is not empty"));
+        assert_eq!(refused, "a.backup: nothing of it was restored: the store is not empty");
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Cancelled,
+            Code::Unknown,
+            Code::Internal,
+            Code::DataLoss,
+        ] {
+            let unknown = told(Status::new(code, "gone"));
+            assert!(unknown.contains("it is not known whether it was restored"), "{unknown}");
+        }
+        // An HTTP/2 stack tells of a flood with this code.
+        let mut broken = Status::resource_exhausted("too many pings");
+        broken.set_source(Arc::new(io::Error::other("reset")));
+        assert!(told(broken).contains("it is not known"), "a connection decides nothing");
+    }
 }

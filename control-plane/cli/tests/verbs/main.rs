@@ -6,5 +6,6 @@ mod access;
 mod backup;
 mod change;
 mod look;
+mod network;
 mod support;
 mod wrong;

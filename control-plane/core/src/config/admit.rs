@@ -23,6 +23,13 @@ pub enum Base {
     Unchecked(Vec<Resource>),
 }
 
+/// A batch as it was read, with what is wrong with each of its resources alone.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    draft: Draft,
+    files: &'a [SourceText],
+}
+
 /// A batch without faults.
 #[derive(Clone, Debug)]
 pub struct Admitted {
@@ -57,6 +64,22 @@ impl Declaration {
     }
 }
 
+impl<'a> Batch<'a> {
+    pub fn read(files: &'a [SourceText], typed: &[Resource]) -> Self {
+        let mut draft = Draft::read(files);
+        for resource in typed {
+            draft.add_typed(resource);
+        }
+        Self { draft, files }
+    }
+
+    /// Which resources it names, as far as that can be told, also of those with faults.
+    pub fn keys(&self) -> impl Iterator<Item = ResourceKey> {
+        let named = self.draft.parsed.iter().map(|parsed| key(&parsed.resource));
+        named.filter(|key| !key.name.is_empty())
+    }
+}
+
 impl Base {
     /// See [`Declaration::admit`]. On top of what is not checked, everything is read.
     pub fn admit(
@@ -66,10 +89,17 @@ impl Base {
         typed: &[Resource],
         deletes: &[ResourceKey],
     ) -> Result<Admitted, Faults> {
-        let mut draft = Draft::read(files);
-        for resource in typed {
-            draft.add_typed(resource);
-        }
+        self.admit_batch(revision, Batch::read(files, typed), deletes)
+    }
+
+    /// The same for a batch that was read already.
+    pub fn admit_batch(
+        &self,
+        revision: Revision,
+        batch: Batch<'_>,
+        deletes: &[ResourceKey],
+    ) -> Result<Admitted, Faults> {
+        let Batch { mut draft, files } = batch;
         let batch: Vec<Resource> =
             draft.parsed.iter().map(|parsed| parsed.resource.clone()).collect();
         let kept = match self {

@@ -31,7 +31,7 @@ mod time;
 mod traffic;
 mod yaml;
 
-pub use admit::{Admitted, Base};
+pub use admit::{Admitted, Base, Batch};
 pub use check::check;
 pub use declaration::Declaration;
 pub use fault::{Fault, Faults, Place};

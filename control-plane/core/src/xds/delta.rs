@@ -11,7 +11,7 @@ use segue_shared::ids::Revision;
 use super::order::{Part, has_legacy_wildcard};
 use super::response::Client;
 use super::subscription::{Makes, Subscription, WILDCARD};
-use super::variant::{Content, Extent, Variant};
+use super::variant::{Content, Extent, Heartbeat, Variant};
 use super::wire::{self, Fields};
 use crate::snapshot::{Batch, Resources, Transitions};
 
@@ -106,5 +106,14 @@ impl Variant for Delta {
 
     fn ttl(client: &Client) -> Option<Duration> {
         client.ttl
+    }
+
+    /// Each resource has a version of its own, by which clients know a heartbeat. What a client
+    /// refused it has in another version.
+    fn heartbeat(of: &Subscription, _type_url: &str) -> Heartbeat {
+        let refused = of.answers.refused();
+        let held = of.in_sync().chain(of.kept());
+        let resources = held.filter(|one| !refused.contains_key(&**one.name())).cloned().collect();
+        Heartbeat { resources, whole: false, bodiless: true }
     }
 }

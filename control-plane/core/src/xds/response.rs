@@ -54,7 +54,7 @@ pub struct Response {
     pub errors: Vec<ResourceError>,
     /// How long the resources live; `None` for ever.
     pub ttl: Option<Duration>,
-    /// Whether it only prolongs the life of resources: they go without their bodies.
+    /// Whether it only prolongs the life of resources, which go without their bodies.
     pub is_heartbeat: bool,
 }
 

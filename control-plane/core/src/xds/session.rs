@@ -20,7 +20,7 @@ use super::order::{NAMED, NAMING, Part, STAGES, Stage, has_stage};
 use super::response::{Client, ResourceError, Response};
 use super::subscription::Subscription;
 use super::unasked::Unasked;
-use super::variant::Variant;
+use super::variant::{Heartbeat, Variant};
 use crate::snapshot::{Batch, Resources, XdsSnapshot};
 
 /// Most types of one stream.
@@ -200,10 +200,7 @@ impl<V: Variant> Session<V> {
             if subscription.answers.awaits() {
                 continue;
             }
-            let refused = subscription.answers.refused();
-            let held = subscription.in_sync().chain(subscription.kept());
-            let resources: Vec<_> =
-                held.filter(|one| !refused.contains_key(&**one.name())).cloned().collect();
+            let Heartbeat { resources, whole, bodiless } = V::heartbeat(subscription, type_url);
             if resources.is_empty() {
                 continue;
             }
@@ -212,7 +209,7 @@ impl<V: Variant> Session<V> {
             subscription.answers.sent(InFlight {
                 nonce: self.nonces,
                 news: News::default(),
-                whole: false,
+                whole,
                 revision,
                 overdue: true,
             });
@@ -224,7 +221,7 @@ impl<V: Variant> Session<V> {
                 removed: Vec::new(),
                 errors: Vec::new(),
                 ttl: Some(ttl),
-                is_heartbeat: true,
+                is_heartbeat: bodiless,
             });
         }
         beats

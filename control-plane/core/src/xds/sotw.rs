@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::order::{Part, has_legacy_wildcard, is_full_state};
 use super::response::Client;
 use super::subscription::{Makes, Subscription, WILDCARD};
-use super::variant::{Content, Extent, Variant};
+use super::variant::{Content, Extent, Heartbeat, Variant};
 use super::wire::{self, Fields};
 use crate::snapshot::{Batch, EncodedResource, Resources, Transitions};
 
@@ -126,6 +126,20 @@ impl Variant for StateOfTheWorld {
 
     fn ttl(client: &Client) -> Option<Duration> {
         client.ttl.filter(|_| client.resource_in_sotw)
+    }
+
+    /// With bodies. Envoy takes a resource without one for a heartbeat where its version, for
+    /// which it takes the response's, is that of the last response that it accepted. Then it takes
+    /// it out of the response before it looks at times to live, so that nothing is prolonged, and
+    /// what is left of a response of clusters or listeners is one of none at all.
+    fn heartbeat(of: &Subscription, type_url: &str) -> Heartbeat {
+        let whole = is_full_state(type_url, of.wildcard);
+        let refused = of.answers.refused();
+        let held = of.had().chain(of.kept());
+        // Absence of what was refused would take away what the client runs on in its place.
+        let is_told = |one: &&Arc<EncodedResource>| whole || !refused.contains_key(&**one.name());
+        let resources = held.filter(is_told).cloned().collect();
+        Heartbeat { resources, whole, bodiless: false }
     }
 }
 

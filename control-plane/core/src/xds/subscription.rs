@@ -210,6 +210,15 @@ impl Subscription {
         self.wildcard && self.owed.is_empty() && self.gone.is_empty() && self.is_at(target)
     }
 
+    /// What the client has of what the snapshot has, in the version in which it was sent.
+    pub(super) fn had(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        let older = self.owed.values().filter_map(|owed| match owed {
+            Owed::Other(had) => had.resource(),
+            Owed::New | Owed::Same => None,
+        });
+        self.in_sync().chain(older)
+    }
+
     /// What was sent on this stream, is not in the snapshot and not yet taken away.
     pub(super) fn kept(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
         self.gone.values().filter_map(Had::resource)

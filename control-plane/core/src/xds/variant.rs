@@ -10,7 +10,7 @@ use super::order::Part;
 use super::response::Client;
 use super::subscription::{Makes, Subscription};
 use super::wire::Fields;
-use crate::snapshot::{Batch, Resources, Transitions};
+use crate::snapshot::{Batch, EncodedResource, Resources, Transitions};
 
 /// [`super::Delta`] or [`super::StateOfTheWorld`].
 pub trait Variant {
@@ -57,6 +57,9 @@ pub trait Variant {
     /// How long resources live on a client.
     fn ttl(client: &Client) -> Option<std::time::Duration>;
 
+    /// What a heartbeat holds, so that all that the client has lives on. Empty: there is nothing.
+    fn heartbeat(of: &Subscription, type_url: &str) -> Heartbeat;
+
     /// Field numbers of its response message.
     const FIELDS: &'static Fields;
 }
@@ -88,6 +91,16 @@ pub struct Content {
     pub news: News,
     /// Whether it holds all that the client then has.
     pub whole: bool,
+}
+
+/// The content of a heartbeat.
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub resources: Vec<Arc<EncodedResource>>,
+    /// Whether it holds all that the client then has.
+    pub whole: bool,
+    /// Whether names and versions are enough.
+    pub bodiless: bool,
 }
 
 impl Content {

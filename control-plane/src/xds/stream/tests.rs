@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 
 use super::*;
+use crate::access::Ticket;
 
 fn ads() -> Ads {
     let (metrics, settings) = (StreamMetrics::default(), Settings::default());
@@ -30,7 +31,7 @@ fn ads() -> Ads {
 #[tokio::test]
 async fn a_stream_is_small() {
     let ads = ads();
-    let place = || ads.open.enter(None).unwrap();
+    let place = || ads.open.enter(None, Ticket::default()).unwrap();
     let (one, other) = (place(), place());
     let requests = Requests::new(Body::empty(), one.inbox());
     let delta = responses::<Delta>(ads.clone(), one, requests);
@@ -52,7 +53,7 @@ impl Client {
     fn connect(ads: &Ads) -> Self {
         let (requests, receiver) = mpsc::channel(4);
         let body = Body::new(StreamBody::new(ReceiverStream::new(receiver)));
-        let place = ads.open.enter(None).unwrap();
+        let place = ads.open.enter(None, Ticket::default()).unwrap();
         let read = Requests::new(body, place.inbox());
         Self { requests, responses: Box::pin(responses::<Delta>(ads.clone(), place, read)) }
     }

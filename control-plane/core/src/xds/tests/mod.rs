@@ -3,6 +3,7 @@
 mod cost;
 mod delta;
 mod guard;
+mod heartbeat;
 mod mesh;
 mod names;
 mod schedule;
