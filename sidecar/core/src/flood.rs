@@ -143,17 +143,15 @@ mod tests {
         frame
     }
 
-    fn connection(frames: &[(u8, usize)]) -> Vec<u8> {
-        let mut bytes = vec![b'P'; PREFACE_BYTES as usize];
-        bytes.extend(frames.iter().flat_map(|&(kind, length)| frame(kind, length)));
-        bytes
+    fn connection(frames: &[u8]) -> Vec<u8> {
+        [&[b'P'; PREFACE_BYTES as usize], frames].concat()
     }
 
     #[test]
     fn a_flood_ends_and_a_second_later_there_is_room_again() {
         let mut budget = FrameBudget::default();
         let at = |millis| move || Duration::from_millis(millis);
-        assert!(budget.received(&connection(&[(PING, 8); BURST as usize]), at(0)));
+        assert!(budget.received(&connection(&frame(PING, 8).repeat(BURST as usize)), at(0)));
         assert!(!budget.received(&frame(PING, 8), at(0)));
         assert!(budget.received(&frame(PING, 8).repeat(1000), at(1000)));
         assert!(!budget.received(&frame(PING, 8), at(1000)));
@@ -163,7 +161,7 @@ mod tests {
     fn requests_and_what_is_sent_make_room() {
         let now = || Duration::ZERO;
         let mut budget = FrameBudget::default();
-        let flood = connection(&[(PING, 8); BURST as usize]);
+        let flood = connection(&frame(PING, 8).repeat(BURST as usize));
         assert!(budget.received(&flood, now));
         assert!(budget.received(&frame(HEADERS, 100), now));
         assert!(budget.received(&frame(PING, 8).repeat(10), now));
@@ -177,7 +175,7 @@ mod tests {
     #[test]
     fn data_is_not_counted() {
         let mut budget = FrameBudget::default();
-        let data = connection(&[(DATA, 1); 3 * BURST as usize]);
+        let data = connection(&frame(DATA, 1).repeat(3 * BURST as usize));
         assert!(budget.received(&data, || Duration::ZERO));
     }
 
@@ -203,7 +201,8 @@ mod tests {
             frames in prop::collection::vec((0u8..=9, 0usize..40), 0..40),
             cuts in prop::collection::vec(1usize..60, 1..20),
         ) {
-            let bytes = connection(&frames);
+            let frames = frames.iter().flat_map(|&(kind, length)| frame(kind, length));
+            let bytes = connection(&frames.collect::<Vec<u8>>());
             let (mut whole, mut cut) = (FrameBudget::default(), FrameBudget::default());
             prop_assert!(whole.received(&bytes, || Duration::ZERO));
             let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
