@@ -27,7 +27,7 @@ pub const OTHER: &str = "other";
 /// Counters of all clusters that were ever called; they outlive snapshots.
 pub struct Counters {
     workers: usize,
-    /// Requests answered by the sidecar itself, by reason.
+    /// What the sidecar refused or gave up, by reason.
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     clusters: Mutex<BTreeMap<Arc<str>, Arc<ClusterCounters>>>,
 }
@@ -113,13 +113,13 @@ impl Counters {
         Arc::clone(counters)
     }
 
-    /// Counts a request that the sidecar answered itself.
+    /// Counts a request that the sidecar answered itself, or what it gave up.
     pub fn refused(&self, reason: &'static str) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         *refusals.entry(reason).or_default() += 1;
     }
 
-    /// Requests that the sidecar answered itself, by reason.
+    /// What the sidecar refused or gave up, by reason.
     pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -135,7 +135,7 @@ pub struct Settings {
     #[arg(long, env = "SEGUE_ESCAPED_SLASHES", value_enum, default_value = "reject")]
     pub escaped_slashes: EscapedSlashes,
     /// Let pass names of headers with underscores, except those that backends could take for headers
-    /// of the mesh, of proxies or of framing
+    /// of the mesh, of proxies or of framing; gRPC metadata may have such names
     #[arg(long, env = "SEGUE_ALLOW_UNDERSCORES")]
     pub allow_underscores: bool,
     /// Variant of xDS that the sidecar asks for

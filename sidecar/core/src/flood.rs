@@ -14,31 +14,36 @@ const BURST: u32 = 5_000;
 const FRAMES_A_SECOND: u32 = 1_000;
 /// Frames that come with each request: windows, priorities, a ping, a cancellation.
 const FRAMES_A_REQUEST: u32 = 10;
-/// A receiver opens windows as it takes what we send.
-const SENT_BYTES_A_FRAME: u32 = 512;
+/// Frames that come for each `DATA` that was sent: a receiver opens windows as it takes what comes,
+/// and some clients ping to learn how much they can take.
+const FRAMES_A_DATA: u32 = 10;
 
 /// Reads the frames of one connection as they pass and counts those other than `DATA` and `HEADERS`,
 /// which have limits of their own. Looks at nine bytes of each frame; asks for the time only where
 /// the budget is used up.
 #[derive(Debug)]
 pub struct FrameBudget {
+    received: FrameScan,
+    sent: FrameScan,
+    left: u32,
+    filled_at: Duration,
+}
+
+/// Finds the heads of frames in bytes that come in pieces.
+#[derive(Debug)]
+struct FrameScan {
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
     /// What is left of the frame, or of the preface.
     skip_bytes: u32,
-    left: u32,
-    sent_bytes: u32,
-    filled_at: Duration,
 }
 
 impl Default for FrameBudget {
     fn default() -> Self {
         Self {
-            head: [0; HEAD_BYTES],
-            head_bytes: 0,
-            skip_bytes: PREFACE_BYTES,
+            received: FrameScan::behind(PREFACE_BYTES),
+            sent: FrameScan::behind(0),
             left: BURST,
-            sent_bytes: 0,
             filled_at: Duration::ZERO,
         }
     }
@@ -49,23 +54,7 @@ impl FrameBudget {
     /// connection.
     pub fn received(&mut self, mut bytes: &[u8], now: impl Fn() -> Duration) -> bool {
         let mut in_budget = true;
-        loop {
-            let skipped = bytes.len().min(self.skip_bytes as usize);
-            self.skip_bytes -= skipped as u32;
-            bytes = &bytes[skipped..];
-            let taken = bytes.len().min(HEAD_BYTES - self.head_bytes);
-            if taken == 0 {
-                return in_budget;
-            }
-            self.head[self.head_bytes..self.head_bytes + taken].copy_from_slice(&bytes[..taken]);
-            self.head_bytes += taken;
-            bytes = &bytes[taken..];
-            if self.head_bytes < HEAD_BYTES {
-                return in_budget;
-            }
-            self.head_bytes = 0;
-            let [a, b, c, kind, ..] = self.head;
-            self.skip_bytes = u32::from_be_bytes([0, a, b, c]);
+        while let Some(kind) = self.received.next(&mut bytes) {
             match kind {
                 DATA => {}
                 HEADERS => self.earn(FRAMES_A_REQUEST),
@@ -80,13 +69,16 @@ impl FrameBudget {
                 }
             }
         }
+        in_budget
     }
 
     /// Takes notice of bytes that were sent.
-    pub fn sent(&mut self, bytes: usize) {
-        let bytes = self.sent_bytes.saturating_add(bytes.min(1 << 24) as u32);
-        self.earn(bytes / SENT_BYTES_A_FRAME);
-        self.sent_bytes = bytes % SENT_BYTES_A_FRAME;
+    pub fn sent(&mut self, mut bytes: &[u8]) {
+        while let Some(kind) = self.sent.next(&mut bytes) {
+            if kind == DATA {
+                self.earn(FRAMES_A_DATA);
+            }
+        }
     }
 
     fn earn(&mut self, frames: u32) {
@@ -98,6 +90,30 @@ impl FrameBudget {
         let frames = age.as_millis() * u128::from(FRAMES_A_SECOND) / 1000;
         self.earn(u32::try_from(frames).unwrap_or(BURST).min(BURST));
         self.filled_at = now;
+    }
+}
+
+impl FrameScan {
+    fn behind(skip_bytes: u32) -> Self {
+        Self { head: [0; HEAD_BYTES], head_bytes: 0, skip_bytes }
+    }
+
+    /// The type of the next frame whose head is complete; takes off the bytes that it looked at.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<u8> {
+        let skipped = bytes.len().min(self.skip_bytes as usize);
+        self.skip_bytes -= skipped as u32;
+        let rest = &bytes[skipped..];
+        let taken = rest.len().min(HEAD_BYTES - self.head_bytes);
+        self.head[self.head_bytes..self.head_bytes + taken].copy_from_slice(&rest[..taken]);
+        self.head_bytes += taken;
+        *bytes = &rest[taken..];
+        if self.head_bytes < HEAD_BYTES {
+            return None;
+        }
+        self.head_bytes = 0;
+        let [a, b, c, kind, ..] = self.head;
+        self.skip_bytes = u32::from_be_bytes([0, a, b, c]);
+        Some(kind)
     }
 }
 
@@ -143,17 +159,15 @@ mod tests {
         frame
     }
 
-    fn connection(frames: &[(u8, usize)]) -> Vec<u8> {
-        let mut bytes = vec![b'P'; PREFACE_BYTES as usize];
-        bytes.extend(frames.iter().flat_map(|&(kind, length)| frame(kind, length)));
-        bytes
+    fn connection(frames: &[u8]) -> Vec<u8> {
+        [&[b'P'; PREFACE_BYTES as usize], frames].concat()
     }
 
     #[test]
     fn a_flood_ends_and_a_second_later_there_is_room_again() {
         let mut budget = FrameBudget::default();
         let at = |millis| move || Duration::from_millis(millis);
-        assert!(budget.received(&connection(&[(PING, 8); BURST as usize]), at(0)));
+        assert!(budget.received(&connection(&frame(PING, 8).repeat(BURST as usize)), at(0)));
         assert!(!budget.received(&frame(PING, 8), at(0)));
         assert!(budget.received(&frame(PING, 8).repeat(1000), at(1000)));
         assert!(!budget.received(&frame(PING, 8), at(1000)));
@@ -163,21 +177,22 @@ mod tests {
     fn requests_and_what_is_sent_make_room() {
         let now = || Duration::ZERO;
         let mut budget = FrameBudget::default();
-        let flood = connection(&[(PING, 8); BURST as usize]);
+        let flood = connection(&frame(PING, 8).repeat(BURST as usize));
         assert!(budget.received(&flood, now));
         assert!(budget.received(&frame(HEADERS, 100), now));
         assert!(budget.received(&frame(PING, 8).repeat(10), now));
-        for _ in 0..5 {
-            budget.sent(128);
+        budget.sent(&frame(PING, 8));
+        for piece in frame(DATA, 100).chunks(7) {
+            budget.sent(piece);
         }
-        assert!(budget.received(&frame(PING, 8), now));
+        assert!(budget.received(&frame(PING, 8).repeat(10), now));
         assert!(!budget.received(&frame(PING, 8), now));
     }
 
     #[test]
     fn data_is_not_counted() {
         let mut budget = FrameBudget::default();
-        let data = connection(&[(DATA, 1); 3 * BURST as usize]);
+        let data = connection(&frame(DATA, 1).repeat(3 * BURST as usize));
         assert!(budget.received(&data, || Duration::ZERO));
     }
 
@@ -203,7 +218,8 @@ mod tests {
             frames in prop::collection::vec((0u8..=9, 0usize..40), 0..40),
             cuts in prop::collection::vec(1usize..60, 1..20),
         ) {
-            let bytes = connection(&frames);
+            let frames = frames.iter().flat_map(|&(kind, length)| frame(kind, length));
+            let bytes = connection(&frames.collect::<Vec<u8>>());
             let (mut whole, mut cut) = (FrameBudget::default(), FrameBudget::default());
             prop_assert!(whole.received(&bytes, || Duration::ZERO));
             let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());

@@ -27,7 +27,8 @@ pub fn render(admin: &Admin) -> String {
     let mut family = Family::begin(
         &mut text,
         "segue_refusals_total",
-        "Requests answered by the sidecar itself with an error.",
+        "Requests answered by the sidecar itself with an error, and answers and HTTP/2 connections \
+         that it gave up.",
         "counter",
     );
     for (reason, count) in admin.counters.refusals() {

@@ -90,6 +90,7 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
+    use super::Direction::{Inbound, Outbound};
     use super::*;
 
     #[test]
@@ -98,7 +99,6 @@ mod tests {
         let trust = |direction, from: &str, to: &str| {
             door.trust(direction, from.parse().unwrap(), || to.parse().ok())
         };
-        use Direction::{Inbound, Outbound};
         for (direction, from, to, expected) in [
             (Outbound, "127.0.0.1:9", "127.0.0.1:16001", Trust::Application),
             (Outbound, "192.168.1.2:9", "127.0.0.1:16001", Trust::Application),

@@ -24,12 +24,6 @@ impl FrameMeter {
     pub fn new(stream: TcpStream, flooded: Rc<Cell<bool>>) -> Self {
         Self { stream, budget: FrameBudget::default(), begun: Instant::now(), flooded }
     }
-
-    fn count(&mut self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.budget.sent(*bytes);
-        }
-    }
 }
 
 impl AsyncRead for FrameMeter {
@@ -62,7 +56,9 @@ impl AsyncWrite for FrameMeter {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.count(&written);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.budget.sent(&bytes[..*count]);
+        }
         written
     }
 
@@ -72,7 +68,14 @@ impl AsyncWrite for FrameMeter {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.count(&written);
+        if let Poll::Ready(Ok(count)) = &written {
+            let mut left = *count;
+            for slice in slices {
+                let sent = slice.len().min(left);
+                self.budget.sent(&slice[..sent]);
+                left -= sent;
+            }
+        }
         written
     }
 

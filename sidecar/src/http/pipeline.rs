@@ -160,6 +160,7 @@ fn target(
     to: &Forward,
     route: &Route,
 ) -> Result<PathAndQuery, Reject> {
+    const INVALID: Reject = Reject::BadRequest("the rewritten request target is not valid");
     let path = &context.path;
     let Some(rewrite) = &to.path_rewrite else { return Ok(context.path.take_target()) };
     let mut target = respond::rewritten_path(rewrite, path, matched_prefix(&route.matcher.path));
@@ -167,7 +168,6 @@ fn target(
         target.push('?');
         target.push_str(query);
     }
-    const INVALID: Reject = Reject::BadRequest("the rewritten request target is not valid");
     // `/a` made `/` turns `/a../b` into dots that were none when the rules looked.
     if has_dots(&target) {
         return Err(INVALID);

@@ -124,7 +124,7 @@ pub async fn judge(rows: Vec<Row>, known: &[&str]) {
             match (verdict, known.contains(&row.name)) {
                 (Ok(()), false) | (Err(_), true) => {}
                 (Ok(()), true) => {
-                    wrong.push(format!("{}: passes, remove it from the list", row.name))
+                    wrong.push(format!("{}: passes, remove it from the list", row.name));
                 }
                 (Err(why), false) => wrong.push(format!("{}: {why}", row.name)),
             }

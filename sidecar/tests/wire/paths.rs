@@ -218,6 +218,24 @@ async fn fragments_are_refused() {
     }
 }
 
+/// The type of targets cuts fragments off before we see them. Whatever is left, the rule sees what the
+/// upstream sees.
+#[tokio::test]
+async fn fragments_hide_nothing_over_http2() {
+    let upstream = Capture::start().await;
+    let plane = plane(&upstream, Door::default());
+    for target in FRAGMENTS {
+        let before = upstream.requests().len();
+        let mut caller = RawHttp2::connect(plane.outbound).await;
+        caller.get(1, target).await;
+        let outcome = caller.outcome(1).await;
+        assert!(matches!(outcome, Outcome::Status(200 | 400 | 403)), "19 {target}: {outcome:?}");
+        for request in &upstream.requests()[before..] {
+            assert!(!request.target().contains('#') && !is_admin(request.target()), "{target}");
+        }
+    }
+}
+
 /// How kinds of backends find a path in what they get.
 const BACKENDS: &[fn(&str) -> String] = &[
     // Decode, then resolve.

@@ -168,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn a_canonical_host_is_not_copied() {
+        for host in ["chat", "chat.default:8080", "[::1]", "127.0.0.1:1"] {
+            let value = HeaderValue::from_str(host).unwrap();
+            let bytes = value.as_bytes().as_ptr();
+            let canonical = CanonHost::of(value, 80).unwrap();
+            assert_eq!(canonical.value().as_bytes().as_ptr(), bytes, "{host}");
+        }
+    }
+
+    #[test]
     fn what_is_no_host_is_refused() {
         for bad in [
             "",

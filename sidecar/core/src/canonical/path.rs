@@ -176,7 +176,7 @@ fn begins_well(segment: &[u8]) -> bool {
     match segment {
         [b'/' | b';', ..] => false,
         [b'.', ..] => {
-            let end = segment.iter().position(|byte| matches!(byte, b'/' | b';' | b'%'));
+            let end = segment.iter().position(|byte| matches!(byte, b'/' | b';'));
             !is_dots(&segment[..end.unwrap_or(segment.len())])
         }
         _ => true,

@@ -77,6 +77,18 @@ fn what_has_no_one_spelling_is_refused() {
     assert_eq!(rewritten(b"/a#b", EscapedSlashes::Reject), Err(PathFault::Fragment));
 }
 
+/// What nearly all requests are made of costs no allocation: the bytes stay where they are.
+#[test]
+fn a_canonical_path_is_not_copied() {
+    for path in ["/", "/a/b/", "/.well-known/x?y=//", "/a%20b/..%20/caf%C3%A9", "/..a/...?%zz"] {
+        let target = PathAndQuery::try_from(path).unwrap();
+        let bytes = target.as_str().as_ptr();
+        let canonical = CanonPath::of(target, EscapedSlashes::Reject).unwrap();
+        assert_eq!(canonical.target().as_str().as_ptr(), bytes, "{path}");
+        assert_eq!(canonical.bare, None, "{path}");
+    }
+}
+
 #[test]
 fn escaped_slashes_go_by_the_mode() {
     let with = |path, slashes| canon(path, slashes).map(|path| path.path().to_owned());
