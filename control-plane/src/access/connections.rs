@@ -217,7 +217,7 @@ mod tests {
         let open = connections(200, None, Some(Duration::from_mins(30)));
         let minutes = (0..200).map(|port| {
             let place = open.enter(([127, 0, 0, 1], port).into()).unwrap();
-            (place.until().unwrap() - begin - GRACE).as_secs_f64() / 60.0
+            (place.until().unwrap() - (begin + GRACE)).as_secs_f64() / 60.0
         });
         let (least, most) =
             minutes.fold((f64::MAX, 0.0_f64), |(least, most), one| (least.min(one), most.max(one)));

@@ -218,10 +218,10 @@ mod tests {
     async fn a_cut_ends_whatever_is_being_done() {
         let (mut wire, client, connections) = pair().await;
         // The client takes nothing, so that at some time there is no room for more.
-        while wire.write(&[0; 64 * 1024]).now_or_never().is_some() {}
+        while wire.write(&[0; 8 * 1024]).now_or_never().is_some() {}
         let standing = tokio::spawn(async move {
             loop {
-                if let Err(error) = wire.write_all(&[0; 64 * 1024]).await {
+                if let Err(error) = wire.write_all(&[0; 8 * 1024]).await {
                     return (wire, error.kind());
                 }
             }

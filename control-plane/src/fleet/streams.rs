@@ -62,12 +62,11 @@ impl XdsStreams {
     /// A stream is closed. Whether it was listened to.
     pub fn leave(&mut self, number: u64) -> bool {
         if self.newest.number == Some(number) {
-            match self.older.pop() {
-                Some(older) => self.newest = older,
-                None => {
-                    self.newest.number = None;
-                    self.newest.holding = None;
-                }
+            if let Some(older) = self.older.pop() {
+                self.newest = older;
+            } else {
+                self.newest.number = None;
+                self.newest.holding = None;
             }
         } else if let Some(at) = self.older.iter().position(|one| one.number == Some(number)) {
             self.older.remove(at);

@@ -44,7 +44,7 @@ async fn end<T>(mut answers: Streaming<T>) -> Code {
             }
         }
     };
-    timeout(PATIENCE, end).await.expect("no end")
+    timeout(PATIENCE, end).await.unwrap()
 }
 
 #[tokio::test]
