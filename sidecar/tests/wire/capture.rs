@@ -96,6 +96,16 @@ impl Capture {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until all connections are closed, but not for ever.
+    pub async fn closed(&self) {
+        for _ in 0..300 {
+            if self.carried().iter().all(|connection| connection.closed) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.carried().into_iter().flat_map(|connection| connection.requests).collect()
     }

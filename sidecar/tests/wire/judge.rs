@@ -11,8 +11,10 @@ use tokio::net::TcpStream;
 use crate::capture::{Capture, Plane, Request};
 use crate::support::Chat;
 
-/// No more bytes come when none came for so long.
+/// No more bytes come behind an answer when none came for so long.
 const QUIET: Duration = Duration::from_millis(400);
+/// No answer comes when none came for so long.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Rows that are played at one time.
 const AT_ONCE: usize = 16;
 
@@ -96,12 +98,14 @@ pub async fn send(address: SocketAddr, bytes: &[u8]) -> Seen {
 }
 
 pub async fn read_on(stream: &mut TcpStream) -> Seen {
-    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 65536]);
+    let mut seen = Seen { bytes: Vec::new(), closed: false };
+    let mut buffer = vec![0; 65536];
     loop {
-        match tokio::time::timeout(QUIET, stream.read(&mut buffer)).await {
-            Ok(Ok(0) | Err(_)) => return Seen { bytes, closed: true },
-            Ok(Ok(read)) => bytes.extend_from_slice(&buffer[..read]),
-            Err(_) => return Seen { bytes, closed: false },
+        let wait = if seen.status() == 0 { PATIENCE } else { QUIET };
+        match tokio::time::timeout(wait, stream.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) => return Seen { closed: true, ..seen },
+            Ok(Ok(read)) => seen.bytes.extend_from_slice(&buffer[..read]),
+            Err(_) => return seen,
         }
     }
 }
@@ -139,6 +143,9 @@ async fn play(row: &Row) -> Result<(), String> {
     let plane = Plane::with(snapshot, upstream.address, row.door.clone());
     let address = if row.inbound { plane.inbound } else { plane.outbound };
     let seen = send(address, &row.sent).await;
+    if matches!(row.expected, Expected::Aborted { .. }) {
+        upstream.closed().await;
+    }
     judge_row(row, &seen, &upstream)?;
     let before = upstream.requests().len();
     let second =
