@@ -3,6 +3,7 @@
 
 pub mod balance;
 pub mod compile;
+pub mod http1;
 pub mod reject;
 pub mod routing;
 pub mod snapshot;
