@@ -1,4 +1,5 @@
 //! What holds for all messages.
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};

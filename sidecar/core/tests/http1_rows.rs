@@ -276,7 +276,10 @@ fn trailers(section: &str) -> Result<http::HeaderMap, ChunkError> {
             assert_eq!(&bytes[..], b"NEXT", "what follows the body stays");
             Ok(trailers)
         }
-        other => panic!("{other:?}"),
+        other => {
+            assert!(matches!(other, Chunked::End(_)), "{other:?}");
+            Ok(http::HeaderMap::new())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::body::BodyError;
 use crate::deadline::Deadline;
-use crate::listener::RunningRequest;
+use crate::http1::AnswerBody;
 use crate::outcome::Outcome;
 use crate::upstream::{Http1Body, Http2Body};
 
@@ -28,14 +28,12 @@ pub struct ResponseBody {
     source: ResponseSource,
     deadline: Option<Deadline>,
     outcome: Option<Outcome>,
-    /// Keeps the caller's connection from being taken for idle.
-    running: Option<RunningRequest>,
 }
 
 impl ResponseBody {
     /// A body that no outcome depends on.
     pub fn of(source: ResponseSource) -> Self {
-        Self { source, deadline: None, outcome: None, running: None }
+        Self { source, deadline: None, outcome: None }
     }
 
     /// A body whose end is the end of the request.
@@ -44,12 +42,7 @@ impl ResponseBody {
             outcome.end(true);
         }
         let deadline = deadline.moment().is_some().then_some(deadline);
-        Self { source, deadline, outcome: Some(outcome), running: None }
-    }
-
-    /// The request runs on its connection until the body is gone.
-    pub fn hold(&mut self, running: RunningRequest) {
-        self.running = Some(running);
+        Self { source, deadline, outcome: Some(outcome) }
     }
 
     fn ended(&mut self, complete: bool) {
@@ -112,6 +105,16 @@ impl Body for ResponseBody {
             }
             ResponseSource::Http1(body) => body.size_hint(),
             ResponseSource::Http2(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl AnswerBody for ResponseBody {
+    fn carry_on(&mut self, context: &mut Context<'_>) {
+        match &mut self.source {
+            ResponseSource::Empty | ResponseSource::Whole(_) => {}
+            ResponseSource::Http1(body) => body.carry_on(context),
+            ResponseSource::Http2(body) => body.carry_on(context),
         }
     }
 }

@@ -129,7 +129,8 @@ async fn send(
     }
 }
 
-fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody> {
+/// The answer to a request that is refused, which counts as that.
+pub fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody> {
     worker.counters.refused(reject.reason());
     let mut response = reject.respond(grpc).map(ResponseBody::of);
     if reject.closes_connection() {

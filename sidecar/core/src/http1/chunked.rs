@@ -178,8 +178,7 @@ fn extension_byte(byte: u8, size: u64, at: Extension) -> Result<State, ChunkErro
         (Extension::Name | Extension::Value | Extension::AfterQuoted, b'\r') => {
             return Ok(State::SizeEnd { size });
         }
-        (Extension::BeforeName, _) if is_token(byte) => Extension::Name,
-        (Extension::Name, _) if is_token(byte) => Extension::Name,
+        (Extension::BeforeName | Extension::Name, _) if is_token(byte) => Extension::Name,
         (Extension::BeforeValue | Extension::Value, _) if is_token(byte) => Extension::Value,
         (Extension::BeforeValue, b'"') => Extension::Quoted,
         (Extension::Name | Extension::AfterName, b'=') => Extension::BeforeValue,

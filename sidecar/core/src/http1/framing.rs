@@ -23,14 +23,14 @@ pub enum BodyLength {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     length: Option<u64>,
-    chunked: bool,
-    closes: bool,
-    keeps: bool,
-    /// `Expect: 100-continue` stands in it.
-    pub expects_continue: bool,
-    /// `TE: trailers` stands in it.
-    pub wants_trailers: bool,
+    said: u8,
 }
+
+const CHUNKED: u8 = 1;
+const CLOSE: u8 = 1 << 1;
+const KEEP_ALIVE: u8 = 1 << 2;
+const CONTINUE: u8 = 1 << 3;
+const TRAILERS: u8 = 1 << 4;
 
 impl Message {
     /// Takes notice of a field. `Err`: why the message has no one length.
@@ -45,28 +45,41 @@ impl Message {
             }
             self.length = Some(number(value.as_bytes())?);
         } else if *name == TRANSFER_ENCODING {
-            if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            if self.says(CHUNKED) || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 return Err("Transfer-Encoding must be chunked and nothing else");
             }
-            self.chunked = true;
+            self.said |= CHUNKED;
         } else if *name == CONNECTION {
             for token in tokens(value) {
-                self.closes |= token.eq_ignore_ascii_case(b"close");
-                self.keeps |= token.eq_ignore_ascii_case(b"keep-alive");
+                if token.eq_ignore_ascii_case(b"close") {
+                    self.said |= CLOSE;
+                } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                    self.said |= KEEP_ALIVE;
+                }
             }
-        } else if *name == EXPECT {
-            self.expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-        } else if *name == TE {
-            self.wants_trailers |= tokens(value).any(|it| it.eq_ignore_ascii_case(b"trailers"));
+        } else if *name == EXPECT && value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            self.said |= CONTINUE;
+        } else if *name == TE && tokens(value).any(|it| it.eq_ignore_ascii_case(b"trailers")) {
+            self.said |= TRAILERS;
         }
         Ok(())
+    }
+
+    /// Whether `Expect: 100-continue` stands in it.
+    pub fn expects_continue(&self) -> bool {
+        self.says(CONTINUE)
+    }
+
+    /// Whether `TE: trailers` stands in it.
+    pub fn wants_trailers(&self) -> bool {
+        self.says(TRAILERS)
     }
 
     /// The length of a request's body.
     pub fn of_request(&self, version: Version) -> Result<BodyLength, &'static str> {
         self.check(version)?;
         Ok(match self.length {
-            _ if self.chunked => BodyLength::Chunked,
+            _ if self.says(CHUNKED) => BodyLength::Chunked,
             None | Some(0) => BodyLength::None,
             Some(length) => BodyLength::Known(length),
         })
@@ -84,7 +97,7 @@ impl Message {
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Ok(match self.length {
             _ if to_head || is_bare => BodyLength::None,
-            _ if self.chunked => BodyLength::Chunked,
+            _ if self.says(CHUNKED) => BodyLength::Chunked,
             None => BodyLength::UntilClose,
             Some(0) => BodyLength::None,
             Some(length) => BodyLength::Known(length),
@@ -93,14 +106,18 @@ impl Message {
 
     /// Whether the connection may serve another message after this one (RFC 9112 section 9.3).
     pub fn keeps_alive(&self, version: Version) -> bool {
-        !self.closes && (version >= Version::HTTP_11 || self.keeps)
+        !self.says(CLOSE) && (version >= Version::HTTP_11 || self.says(KEEP_ALIVE))
+    }
+
+    fn says(&self, what: u8) -> bool {
+        self.said & what != 0
     }
 
     fn check(&self, version: Version) -> Result<(), &'static str> {
-        if self.chunked && self.length.is_some() {
+        if self.says(CHUNKED) && self.length.is_some() {
             return Err("Content-Length beside Transfer-Encoding");
         }
-        if self.chunked && version < Version::HTTP_11 {
+        if self.says(CHUNKED) && version < Version::HTTP_11 {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Heads of requests and answers, from their first byte to the empty line.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use memchr::memchr;
 use thiserror::Error;
 
@@ -63,6 +63,29 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
     pub message: Message,
     pub body: BodyLength,
+}
+
+impl RequestHead {
+    /// The head with a body.
+    pub fn into_request<B>(self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+impl ResponseHead {
+    /// The head with a body.
+    pub fn into_response<B>(self, body: B) -> Response<B> {
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        *response.version_mut() = self.version;
+        *response.headers_mut() = self.headers;
+        response
+    }
 }
 
 impl HeadEnd {
