@@ -127,6 +127,18 @@ async fn an_answer_that_breaks_off_does_not_look_complete() {
     }
 }
 
+/// A caller that knows no chunks takes the end of the connection for the end of the answer.
+#[tokio::test]
+async fn an_old_caller_sees_that_an_answer_broke_off() {
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let upstream = scripted(|_, _| Some(CHUNKS.to_owned())).await;
+    let timeout = Some(Duration::from_millis(300));
+    let plane = plane(&Chat { timeout, ..Chat::http1(upstream.address) });
+    let mut caller = TcpStream::connect(plane.outbound).await.unwrap();
+    caller.write_all(b"GET / HTTP/1.0\r\nHost: chat\r\n\r\n").await.unwrap();
+    assert!(caller.read_to_end(&mut Vec::new()).await.is_err());
+}
+
 #[tokio::test]
 async fn a_body_that_turns_out_malformed_ends_the_request_upstream() {
     let upstream = scripted(|_, _| Some(String::new())).await;

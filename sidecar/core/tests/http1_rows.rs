@@ -302,3 +302,32 @@ fn trailers_that_lead_astray_do_not_pass() {
     let long = format!("X: {}\r\n", "a".repeat(17 * 1024));
     assert_eq!(trailers(&long).unwrap_err(), ChunkError::TrailersTooLong);
 }
+
+/// Rows 27 and 28: only a plain request for WebSocket is one.
+#[test]
+fn only_websocket_is_switched_to() {
+    let asks = |first: &str, fields: &str| {
+        request(format!("{first}\r\n{fields}\r\n").as_bytes()).unwrap().asks_for_websocket()
+    };
+    let get = "GET / HTTP/1.1";
+    assert!(asks(get, "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"));
+    for fields in [
+        "Upgrade: websocket\r\n",
+        "Connection: upgrade\r\n",
+        "Connection: upgrade\r\nUpgrade: h2c\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n",
+        "Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n",
+    ] {
+        assert!(!asks(get, fields), "{fields:?}");
+    }
+    let fields = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    assert!(!asks("POST / HTTP/1.1", fields) && !asks("GET / HTTP/1.0", fields));
+    let agrees = |first: &str| {
+        let head = format!("{first}\r\n{fields}\r\n");
+        response(head.as_bytes(), &Method::GET).unwrap().agrees_to_websocket()
+    };
+    assert!(agrees("HTTP/1.1 101 Switching Protocols"));
+    assert!(!agrees("HTTP/1.1 200 OK") && !agrees("HTTP/1.0 101 Switching Protocols"));
+}

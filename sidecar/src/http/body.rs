@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::body::BodyError;
 use crate::deadline::Deadline;
-use crate::http1::AnswerBody;
+use crate::http1::{AnswerBody, Wire};
 use crate::outcome::Outcome;
 use crate::upstream::{Http1Body, Http2Body};
 
@@ -28,12 +28,14 @@ pub struct ResponseBody {
     source: ResponseSource,
     deadline: Option<Deadline>,
     outcome: Option<Outcome>,
+    /// It became a tunnel, which is complete whenever it ends.
+    switched: bool,
 }
 
 impl ResponseBody {
     /// A body that no outcome depends on.
     pub fn of(source: ResponseSource) -> Self {
-        Self { source, deadline: None, outcome: None }
+        Self { source, deadline: None, outcome: None, switched: false }
     }
 
     /// A body whose end is the end of the request.
@@ -42,7 +44,7 @@ impl ResponseBody {
             outcome.end(true);
         }
         let deadline = deadline.moment().is_some().then_some(deadline);
-        Self { source, deadline, outcome: Some(outcome) }
+        Self { source, deadline, outcome: Some(outcome), switched: false }
     }
 
     fn ended(&mut self, complete: bool) {
@@ -117,12 +119,19 @@ impl AnswerBody for ResponseBody {
             ResponseSource::Http2(body) => body.carry_on(context),
         }
     }
+
+    fn tunnel(&mut self) -> Option<&mut Wire> {
+        let ResponseSource::Http1(body) = &mut self.source else { return None };
+        let tunnel = body.tunnel();
+        self.switched = tunnel.is_some();
+        tunnel
+    }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A codec that knows the end from the length does not ask for it.
-        if self.is_end_stream() {
+        if self.switched || self.is_end_stream() {
             self.ended(true);
         }
     }

@@ -11,13 +11,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use segue_sidecar_core::http1::{
-    Framing, HeadEnd, HeadError, ResponseHead, parse_response, stated_length, write_request,
+    BodyLength, Connection, Framing, HeadEnd, HeadError, ResponseHead, parse_response,
+    stated_length, write_request,
 };
 use thiserror::Error;
 use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
+use super::tunnel::AsksForWebSocket;
 use super::wire::{SMALL_READ_BYTES, Wire};
 
 /// Answers before the answer (1xx) that an upstream may send to one request.
@@ -68,6 +70,8 @@ pub struct ClientBody<B> {
     /// Why the upload broke off, until it is told.
     failed: Option<ReadError>,
     keeps_alive: bool,
+    /// What follows is no HTTP.
+    switched: bool,
 }
 
 /// The body of a request on its way out, behind the head.
@@ -91,6 +95,8 @@ struct Answer {
     end: HeadEnd,
     interim: u32,
     to_head: bool,
+    /// Whether a switch was asked for.
+    switches: bool,
 }
 
 impl ClientConnection {
@@ -115,9 +121,12 @@ impl ClientConnection {
         let framing = framing(request.headers(), request.body())?;
         let wire = &mut *self.wire;
         wire.begin();
-        write_request(wire.page(), request.method(), request.uri(), request.headers(), framing);
+        let switches = request.extensions().get::<AsksForWebSocket>().is_some();
+        let connection = if switches { Connection::WebSocket } else { Connection::Unsaid };
+        let (method, target, headers) = (request.method(), request.uri(), request.headers());
+        write_request(wire.page(), method, target, headers, framing, connection);
         let mut upload = Upload::new(std::mem::take(request.body_mut()), framing);
-        let mut answer = Answer::to(request.method());
+        let mut answer = Answer::to(request.method(), switches);
         let mut broken = None;
         let answered = poll_fn(|context| {
             if broken.is_none() {
@@ -136,10 +145,17 @@ impl ClientConnection {
         match answered {
             Ok(head) => {
                 upload.complete |= broken.is_some();
-                let keeps_alive = head.message.keeps_alive(head.version) && broken.is_none();
-                let incoming = Incoming::new(head.body);
+                // What is asked for a switch and does not make it may have read what comes next as
+                // it likes.
+                let keeps_alive =
+                    head.message.keeps_alive(head.version) && broken.is_none() && !switches;
+                let switched = switches && head.status == StatusCode::SWITCHING_PROTOCOLS;
+                // A tunnel ends with its connection.
+                let length = if switched { BodyLength::UntilClose } else { head.body };
+                let incoming = Incoming::new(length);
                 let wire = self.wire;
-                let body = ClientBody { wire, incoming, upload, failed: None, keeps_alive };
+                let body =
+                    ClientBody { wire, incoming, upload, failed: None, keeps_alive, switched };
                 Ok(head.into_response(body))
             }
             Err(failure) => {
@@ -196,6 +212,11 @@ where
         self.incoming.size_hint()
     }
 
+    /// The connection as a tunnel, where it has switched to another protocol.
+    pub fn tunnel(&mut self) -> Option<&mut Wire> {
+        self.switched.then_some(&mut *self.wire)
+    }
+
     /// The connection, for another request: only where request and answer are complete and nothing
     /// came behind them.
     pub fn into_connection(mut self) -> Option<ClientConnection> {
@@ -206,8 +227,9 @@ where
 }
 
 impl Answer {
-    fn to(method: &Method) -> Self {
-        Self { end: HeadEnd::of_response(), interim: 0, to_head: *method == Method::HEAD }
+    fn to(method: &Method, switches: bool) -> Self {
+        let to_head = *method == Method::HEAD;
+        Self { end: HeadEnd::of_response(), interim: 0, to_head, switches }
     }
 
     fn poll(
@@ -224,6 +246,9 @@ impl Answer {
                     return Poll::Ready(Ok(head));
                 }
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    if self.switches && head.agrees_to_websocket() {
+                        return Poll::Ready(Ok(head));
+                    }
                     return Poll::Ready(Err(SendFailure::Switched));
                 }
                 self.interim += 1;

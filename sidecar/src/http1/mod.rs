@@ -6,8 +6,10 @@ mod client;
 mod incoming;
 mod outgoing;
 mod server;
+mod tunnel;
 mod wire;
 
 pub use client::{ClientBody, ClientConnection, SendFailure, Sent, Unanswered};
 pub use incoming::ReadError;
 pub use server::{AnswerBody, Next, RespondError, ServerBody, ServerConnection};
+pub use wire::Wire;

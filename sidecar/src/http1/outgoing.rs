@@ -42,6 +42,11 @@ impl Outgoing {
         Self { form: Form::Known(0), ended: true }
     }
 
+    /// Whether the receiver takes the end of the connection for its end.
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.form, Form::UntilClose)
+    }
+
     /// Whether all of it was pushed.
     pub fn is_ended(&self) -> bool {
         self.ended

@@ -13,14 +13,15 @@ use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use segue_sidecar_core::http1::{
-    Framing, HeadEnd, HeadError, MOST_HEAD_BYTES, RequestHead, parse_request, stated_length,
-    write_response,
+    Connection, Framing, HeadEnd, HeadError, MOST_HEAD_BYTES, RequestHead, parse_request,
+    stated_length, write_response,
 };
 use thiserror::Error;
 use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
+use super::tunnel::{AsksForWebSocket, Tunnel};
 use super::wire::{SMALL_READ_BYTES, Wire};
 
 /// What is read of a body that nobody wanted, so that the connection can go on.
@@ -56,6 +57,7 @@ struct Asked {
     version: Version,
     keeps_alive: bool,
     wants_trailers: bool,
+    websocket: bool,
 }
 
 /// What comes next on a connection.
@@ -78,6 +80,9 @@ pub struct ServerBody {
 pub trait AnswerBody: Body<Data = Bytes> + Unpin {
     /// Carries on with what is not the answer, while the caller is slow to take the answer.
     fn carry_on(&mut self, context: &mut Context<'_>);
+
+    /// The upstream's connection, where the answer is a switch to another protocol.
+    fn tunnel(&mut self) -> Option<&mut Wire>;
 }
 
 /// An answer that did not reach its end. But for one that was not sent, the connection must be
@@ -112,6 +117,7 @@ impl ServerConnection {
             version: Version::HTTP_11,
             keeps_alive: false,
             wants_trailers: false,
+            websocket: false,
         };
         Self { line: Rc::new(RefCell::new(line)), end: HeadEnd::of_request(), asked }
     }
@@ -138,7 +144,11 @@ impl ServerConnection {
                         Ok(head) => {
                             self.asked = Asked::of(&head);
                             let body = line.begin(&head, &self.line);
-                            Next::Request(head.into_request(body))
+                            let mut request = head.into_request(body);
+                            if self.asked.websocket {
+                                request.extensions_mut().insert(AsksForWebSocket);
+                            }
+                            Next::Request(request)
                         }
                         Err(error) => line.refuse(error),
                     });
@@ -173,6 +183,11 @@ impl ServerConnection {
         closes: bool,
     ) -> Result<bool, RespondError<B::Error>> {
         let (parts, mut body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let upstream = body.tunnel().filter(|_| self.asked.websocket).ok_or(WrongLength)?;
+            self.switch(&parts, upstream).await?;
+            return Ok(false);
+        }
         let (framing, mut outgoing) = self.frame(&parts, &body)?;
         let closes = {
             let line = &mut *self.line.borrow_mut();
@@ -181,9 +196,10 @@ impl ServerConnection {
             let until_close = framing == Framing::Unsaid && !outgoing.is_ended();
             let expects = std::mem::take(&mut line.expects);
             let closes = closes || !self.asked.keeps_alive || unread || until_close || expects;
+            let connection = if closes { Connection::Close } else { Connection::Unsaid };
             line.wire.begin();
             let page = line.wire.page();
-            write_response(page, parts.status, &parts.headers, framing, closes);
+            write_response(page, parts.status, &parts.headers, framing, connection);
             closes
         };
         drop(parts);
@@ -215,6 +231,18 @@ impl ServerConnection {
         let _ = tokio::time::timeout(LATE_TIME, late).await;
     }
 
+    /// Agrees to a switch, and then passes on whatever comes, what came before included.
+    async fn switch(&self, parts: &Parts, upstream: &mut Wire) -> io::Result<()> {
+        let connection = Connection::WebSocket;
+        {
+            let line = &mut *self.line.borrow_mut();
+            let page = line.wire.page();
+            write_response(page, parts.status, &parts.headers, Framing::Unsaid, connection);
+        }
+        let mut tunnel = Tunnel::new();
+        poll_fn(|context| tunnel.poll(&mut self.line.borrow_mut().wire, upstream, context)).await
+    }
+
     fn poll_respond<B: AnswerBody>(
         &self,
         outgoing: &mut Outgoing,
@@ -235,6 +263,9 @@ impl ServerConnection {
                     Poll::Ready(Some(Err(error))) => {
                         let unsent = wire.is_unsent();
                         wire.discard();
+                        if outgoing.ends_with_connection() {
+                            wire.reset_at_end();
+                        }
                         let of = if unsent { RespondError::Unsent } else { RespondError::Body };
                         return Poll::Ready(Err(of(error)));
                     }
@@ -347,11 +378,16 @@ impl Line {
 
 impl Asked {
     fn of(head: &RequestHead) -> Self {
+        let websocket = head.asks_for_websocket();
         Self {
             head: head.method == Method::HEAD,
             version: head.version,
-            keeps_alive: head.version == Version::HTTP_11 && head.message.keeps_alive(head.version),
+            // Bytes behind a request for a switch that nobody agreed to are no requests.
+            keeps_alive: head.version == Version::HTTP_11
+                && head.message.keeps_alive(head.version)
+                && !websocket,
             wants_trailers: head.message.wants_trailers(),
+            websocket,
         }
     }
 }

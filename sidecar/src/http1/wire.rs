@@ -4,8 +4,10 @@ use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -157,6 +159,12 @@ impl Wire {
             self.has_sent = true;
             self.advance(sent);
         }
+    }
+
+    /// Has the peer see an error where the connection ends, not an end.
+    pub fn reset_at_end(&self) {
+        // Where the system refuses, the peer sees what it can.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Tells the peer that nothing more comes.

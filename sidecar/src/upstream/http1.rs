@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::connect::OpenConnection;
 use crate::body::{BodyError, RequestBody};
-use crate::http1::{ClientBody, ClientConnection, SendFailure, Unanswered};
+use crate::http1::{ClientBody, ClientConnection, SendFailure, Unanswered, Wire};
 
 /// One connection. Usable for one request at a time.
 pub struct Http1Connection {
@@ -98,6 +98,11 @@ impl Http1Body {
         if let Some((body, _)) = &mut self.running {
             body.carry_on(context);
         }
+    }
+
+    /// The connection as a tunnel, where it has switched to another protocol.
+    pub fn tunnel(&mut self) -> Option<&mut Wire> {
+        self.running.as_mut().and_then(|(body, _)| body.tunnel())
     }
 
     /// Whether all of it was taken.

@@ -2,6 +2,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{StatusCode, Version};
 
@@ -31,6 +32,11 @@ const CLOSE: u8 = 1 << 1;
 const KEEP_ALIVE: u8 = 1 << 2;
 const CONTINUE: u8 = 1 << 3;
 const TRAILERS: u8 = 1 << 4;
+/// `upgrade` stands in `Connection`.
+const SWITCH: u8 = 1 << 5;
+const WEBSOCKET: u8 = 1 << 6;
+/// `Upgrade` stands twice, or names another protocol than WebSocket.
+const OTHER_PROTOCOL: u8 = 1 << 7;
 
 impl Message {
     /// Takes notice of a field. `Err`: why the message has no one length.
@@ -55,8 +61,14 @@ impl Message {
                     self.said |= CLOSE;
                 } else if token.eq_ignore_ascii_case(b"keep-alive") {
                     self.said |= KEEP_ALIVE;
+                } else if token.eq_ignore_ascii_case(b"upgrade") {
+                    self.said |= SWITCH;
                 }
             }
+        } else if *name == UPGRADE {
+            let is_only = !self.says(WEBSOCKET);
+            let is_websocket = value.as_bytes().eq_ignore_ascii_case(b"websocket");
+            self.said |= if is_only && is_websocket { WEBSOCKET } else { OTHER_PROTOCOL };
         } else if *name == EXPECT && value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
             self.said |= CONTINUE;
         } else if *name == TE && tokens(value).any(|it| it.eq_ignore_ascii_case(b"trailers")) {
@@ -107,6 +119,15 @@ impl Message {
     /// Whether the connection may serve another message after this one (RFC 9112 section 9.3).
     pub fn keeps_alive(&self, version: Version) -> bool {
         !self.says(CLOSE) && (version >= Version::HTTP_11 || self.says(KEEP_ALIVE))
+    }
+
+    /// Whether it asks for, or agrees to, a switch to WebSocket and to nothing else (RFC 6455
+    /// section 4).
+    pub fn switches_to_websocket(&self, version: Version) -> bool {
+        version == Version::HTTP_11
+            && self.says(SWITCH)
+            && self.says(WEBSOCKET)
+            && !self.says(OTHER_PROTOCOL)
     }
 
     fn says(&self, what: u8) -> bool {

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::chunked::{ChunkDecoder, Chunked};
 use super::framing::BodyLength;
 use super::head::{HeadEnd, parse_request, parse_response};
-use super::write::{Framing, write_request, write_response};
+use super::write::{Connection, Framing, write_request, write_response};
 
 /// Whatever is read as the head of a request, written is read as the same.
 pub fn request_head(bytes: &[u8]) {
@@ -17,13 +17,27 @@ pub fn request_head(bytes: &[u8]) {
     }
     let mut written = Vec::new();
     let framing = framing(head.body);
-    write_request(&mut written, &head.method, &head.target, &head.headers, framing);
+    write_request(
+        &mut written,
+        &head.method,
+        &head.target,
+        &head.headers,
+        framing,
+        Connection::Unsaid,
+    );
     assert_eq!(HeadEnd::of_request().find(&written), Ok(Some(written.len())));
     let mut canonical = Vec::new();
     if let Ok(again) = parse_request(Bytes::from(written.clone())) {
         assert_eq!((&again.method, &again.target), (&head.method, &head.target));
         assert_eq!(again.body, head.body);
-        write_request(&mut canonical, &again.method, &again.target, &again.headers, framing);
+        write_request(
+            &mut canonical,
+            &again.method,
+            &again.target,
+            &again.headers,
+            framing,
+            Connection::Unsaid,
+        );
     }
     assert_eq!(written, canonical);
 }
@@ -34,12 +48,12 @@ pub fn response_head(bytes: &[u8]) {
     let Ok(head) = parse_response(&Bytes::copy_from_slice(&bytes[..end]), false) else { return };
     let mut written = Vec::new();
     let framing = framing(head.body);
-    write_response(&mut written, head.status, &head.headers, framing, false);
+    write_response(&mut written, head.status, &head.headers, framing, Connection::Unsaid);
     let again = parse_response(&Bytes::from(written.clone()), false);
     let mut canonical = Vec::new();
     if let Ok(again) = again {
         assert_eq!((again.status, again.body), (head.status, head.body));
-        write_response(&mut canonical, again.status, &again.headers, framing, false);
+        write_response(&mut canonical, again.status, &again.headers, framing, Connection::Unsaid);
     }
     assert_eq!(written, canonical);
 }

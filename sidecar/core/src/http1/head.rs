@@ -66,6 +66,13 @@ pub struct ResponseHead {
 }
 
 impl RequestHead {
+    /// Whether it asks for a switch to WebSocket. `Upgrade` to anything else is not passed on.
+    pub fn asks_for_websocket(&self) -> bool {
+        self.method == Method::GET
+            && self.body == BodyLength::None
+            && self.message.switches_to_websocket(self.version)
+    }
+
     /// The head with a body.
     pub fn into_request<B>(self, body: B) -> Request<B> {
         let mut request = Request::new(body);
@@ -78,6 +85,12 @@ impl RequestHead {
 }
 
 impl ResponseHead {
+    /// Whether it agrees to a switch to WebSocket.
+    pub fn agrees_to_websocket(&self) -> bool {
+        self.status == StatusCode::SWITCHING_PROTOCOLS
+            && self.message.switches_to_websocket(self.version)
+    }
+
     /// The head with a body.
     pub fn into_response<B>(self, body: B) -> Response<B> {
         let mut response = Response::new(body);

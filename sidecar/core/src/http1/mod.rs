@@ -16,5 +16,6 @@ pub use head::{
     parse_request, parse_response,
 };
 pub use write::{
-    Framing, LAST_CHUNK, write_chunk_size, write_request, write_response, write_trailers,
+    Connection, Framing, LAST_CHUNK, write_chunk_size, write_request, write_response,
+    write_trailers,
 };

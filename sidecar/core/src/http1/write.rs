@@ -1,6 +1,6 @@
 //! Heads and chunks as bytes, in the one form that we send.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::trailer;
@@ -17,6 +17,17 @@ pub enum Framing {
     Chunked,
 }
 
+/// What a head says of its connection. It stands for whatever the headers say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It stays.
+    Unsaid,
+    /// It ends after this message.
+    Close,
+    /// It is to become, or becomes, a WebSocket.
+    WebSocket,
+}
+
 /// Writes the head of a request in origin form.
 pub fn write_request(
     out: &mut Vec<u8>,
@@ -24,6 +35,7 @@ pub fn write_request(
     target: &Uri,
     headers: &HeaderMap,
     framing: Framing,
+    connection: Connection,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
@@ -32,16 +44,17 @@ pub fn write_request(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(out, headers);
     write_framing(out, framing);
+    write_connection(out, connection);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of an answer. `closes`: the connection ends after it.
+/// Writes the head of an answer.
 pub fn write_response(
     out: &mut Vec<u8>,
     status: StatusCode,
     headers: &HeaderMap,
     framing: Framing,
-    closes: bool,
+    connection: Connection,
 ) {
     if status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
@@ -54,9 +67,7 @@ pub fn write_response(
     }
     write_fields(out, headers);
     write_framing(out, framing);
-    if closes {
-        out.extend_from_slice(b"connection: close\r\n");
-    }
+    write_connection(out, connection);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -81,7 +92,7 @@ pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
 
 fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION {
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE].contains(name) {
             write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -105,6 +116,14 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+fn write_connection(out: &mut Vec<u8>, connection: Connection) {
+    out.extend_from_slice(match connection {
+        Connection::Unsaid => b"",
+        Connection::Close => b"connection: close\r\n",
+        Connection::WebSocket => b"connection: upgrade\r\nupgrade: websocket\r\n",
+    });
 }
 
 fn write_number(out: &mut Vec<u8>, mut number: u64) {
