@@ -1,4 +1,5 @@
 //! WebSocket passes, and nothing else that asks for another protocol.
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
 mod support;
 

@@ -33,12 +33,12 @@ pub async fn serve(
         let next = poll_fn(|context| poll_next(&mut connection, &watch, context)).await;
         let running = watch.begin_request();
         let (response, refused) = match next {
-            Next::Closed => return,
-            Next::Refused(error) => {
+            Ok(None) => return,
+            Err(error) => {
                 debug!(%error, "a request that cannot be read");
                 (pipeline::refuse(&worker, reject(error), false), true)
             }
-            Next::Request(request) => {
+            Ok(Some(request)) => {
                 let request = request.map(RequestBody::http1);
                 let mut serving = pin!(pipeline::serve(&worker, direction, request));
                 let served = poll_fn(|context| match serving.as_mut().poll(context) {
@@ -110,7 +110,7 @@ fn poll_next(
             Verdict::Stay | Verdict::Announce => {}
             // A request that is on its way is still answered.
             Verdict::Finish if !connection.is_idle() => {}
-            Verdict::Finish | Verdict::Close => return Poll::Ready(Next::Closed),
+            Verdict::Finish | Verdict::Close => return Poll::Ready(Ok(None)),
         }
     }
     next

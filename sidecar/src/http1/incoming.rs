@@ -55,13 +55,12 @@ impl Incoming {
         matches!(self, Self::Ended)
     }
 
-    /// Whether what is left is known to be at most `most` bytes.
+    /// Whether what is left may be at most `most` bytes.
     pub fn is_within(&self, most: u64) -> bool {
         match self {
-            Self::Ended => true,
             Self::Known(left) => *left <= most,
-            // Nobody knows, but the reader counts.
-            Self::Chunked { .. } => true,
+            // Of chunks nobody knows, but the reader counts.
+            Self::Ended | Self::Chunked { .. } => true,
             Self::UntilClose => false,
         }
     }

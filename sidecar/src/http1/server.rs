@@ -13,7 +13,7 @@ use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use segue_sidecar_core::http1::{
-    Connection, Framing, HeadEnd, HeadError, MOST_HEAD_BYTES, RequestHead, parse_request,
+    Connection, Framing, HeadEnd, HeadError, MOST_HEAD_BYTES, Message, RequestHead, parse_request,
     stated_length, write_response,
 };
 use thiserror::Error;
@@ -54,21 +54,14 @@ struct Line {
 /// What matters of a request for its answer.
 struct Asked {
     head: bool,
-    version: Version,
-    keeps_alive: bool,
-    wants_trailers: bool,
     websocket: bool,
+    version: Version,
+    message: Message,
 }
 
-/// What comes next on a connection.
-pub enum Next {
-    /// A request, with its body if it has one.
-    Request(Request<Option<ServerBody>>),
-    /// Something that is no request. It must be answered, and nothing after it read.
-    Refused(HeadError),
-    /// The caller has closed it.
-    Closed,
-}
+/// What comes next on a connection: a request with its body if it has one, or nothing, because the
+/// caller has closed it. `Err`: no request. It must be answered, and nothing after it read.
+pub type Next = Result<Option<Request<Option<ServerBody>>>, HeadError>;
 
 /// The body of a request. Not read by anyone before it is polled.
 pub struct ServerBody {
@@ -112,13 +105,8 @@ impl ServerConnection {
             continues: false,
             request: 0,
         };
-        let asked = Asked {
-            head: false,
-            version: Version::HTTP_11,
-            keeps_alive: false,
-            wants_trailers: false,
-            websocket: false,
-        };
+        let (version, message) = (Version::HTTP_11, Message::default());
+        let asked = Asked { head: false, websocket: false, version, message };
         Self { line: Rc::new(RefCell::new(line)), end: HeadEnd::of_request(), asked }
     }
 
@@ -148,7 +136,7 @@ impl ServerConnection {
                             if self.asked.websocket {
                                 request.extensions_mut().insert(AsksForWebSocket);
                             }
-                            Next::Request(request)
+                            Ok(Some(request))
                         }
                         Err(error) => line.refuse(error),
                     });
@@ -157,7 +145,7 @@ impl ServerConnection {
                 Err(error) => return Poll::Ready(line.refuse(error)),
             }
             match ready!(line.wire.poll_receive(context, SMALL_READ_BYTES)) {
-                Ok(0) | Err(_) => return Poll::Ready(Next::Closed),
+                Ok(0) | Err(_) => return Poll::Ready(Ok(None)),
                 Ok(_) => {}
             }
         }
@@ -195,7 +183,7 @@ impl ServerConnection {
                 Rc::strong_count(&self.line) == 1 && !line.incoming.is_within(MOST_UNWANTED_BYTES);
             let until_close = framing == Framing::Unsaid && !outgoing.is_ended();
             let expects = std::mem::take(&mut line.expects);
-            let closes = closes || !self.asked.keeps_alive || unread || until_close || expects;
+            let closes = closes || !self.asked.keeps_alive() || unread || until_close || expects;
             let connection = if closes { Connection::Close } else { Connection::Unsaid };
             line.wire.begin();
             let page = line.wire.page();
@@ -311,7 +299,7 @@ impl ServerConnection {
             None if self.asked.version == Version::HTTP_11 => Framing::Chunked,
             None => Framing::Unsaid,
         };
-        Ok((framing, Outgoing::new(framing, self.asked.wants_trailers)))
+        Ok((framing, Outgoing::new(framing, self.asked.message.wants_trailers())))
     }
 
     /// Reads what is left of the request's body and forgets it; whether it was little and came
@@ -347,7 +335,7 @@ impl Line {
     /// Nobody knows where the next request begins.
     fn refuse(&mut self, error: HeadError) -> Next {
         self.incoming = Incoming::UntilClose;
-        Next::Refused(error)
+        Err(error)
     }
 
     /// The body of a request whose head was read.
@@ -378,17 +366,19 @@ impl Line {
 
 impl Asked {
     fn of(head: &RequestHead) -> Self {
-        let websocket = head.asks_for_websocket();
         Self {
             head: head.method == Method::HEAD,
+            websocket: head.asks_for_websocket(),
             version: head.version,
-            // Bytes behind a request for a switch that nobody agreed to are no requests.
-            keeps_alive: head.version == Version::HTTP_11
-                && head.message.keeps_alive(head.version)
-                && !websocket,
-            wants_trailers: head.message.wants_trailers(),
-            websocket,
+            message: head.message,
         }
+    }
+
+    /// Whether another request may follow. Bytes behind a request for a switch that nobody agreed
+    /// to are none.
+    fn keeps_alive(&self) -> bool {
+        let is_current = self.version == Version::HTTP_11;
+        is_current && self.message.keeps_alive(self.version) && !self.websocket
     }
 }
 

@@ -239,7 +239,7 @@ mod tests {
             poll_fn(|context| wire.poll_shutdown(context)).await.unwrap();
         };
         let mut all = Vec::new();
-        let (_, read) = tokio::join!(sending, peer.read_to_end(&mut all));
+        let ((), read) = tokio::join!(sending, peer.read_to_end(&mut all));
         read.unwrap();
         assert!(all == [b"head small |", &large[..], b"!"].concat());
     }
