@@ -9,7 +9,7 @@ use segue_sidecar_core::snapshot::HttpVersion;
 use support::scripted::scripted;
 use support::{Chat, plane, raw, until, upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -178,6 +178,45 @@ async fn a_small_body_that_nobody_wants_does_not_cost_the_connection() {
     assert!(head.contains("404") && head.contains("connection: close"), "{head}");
     assert!(body.ends_with('}'), "the answer is whole: {body}");
     assert_eq!(upstream.requests.load(Ordering::SeqCst), 2);
+}
+
+/// A caller that reads nothing before it has sent all, and an upstream that answers before it has
+/// read all: the rest of the request goes on while the answer waits.
+#[tokio::test]
+async fn a_request_goes_on_while_its_answer_waits_for_the_caller() {
+    const LENGTH: usize = 32 * 1024 * 1024;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plane = plane(&Chat::http1(listener.local_addr().unwrap()));
+    let head = |first: &str| format!("{first}\r\nHost: chat\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let (ask, answer) = (head("POST / HTTP/1.1"), head("HTTP/1.1 200 OK"));
+    let whole = ask.len() + LENGTH;
+    let upstream = tokio::spawn(async move {
+        let (mut reading, mut writing) = listener.accept().await.unwrap().0.into_split();
+        assert!(reading.read(&mut [0; 1]).await.unwrap() > 0);
+        tokio::spawn(async move {
+            writing.write_all(answer.as_bytes()).await.unwrap();
+            writing.write_all(&vec![7; LENGTH]).await.unwrap();
+            // Open until the test ends.
+            std::future::pending::<()>().await;
+        });
+        let (mut seen, mut buffer) = (1, vec![0; 65536]);
+        while seen < whole {
+            let length = reading.read(&mut buffer).await.unwrap();
+            assert!(length > 0, "{seen}");
+            seen += length;
+        }
+    });
+    let talking = async {
+        let mut caller = TcpStream::connect(plane.outbound).await.unwrap();
+        caller.write_all(ask.as_bytes()).await.unwrap();
+        caller.write_all(&vec![7; LENGTH]).await.unwrap();
+        upstream.await.unwrap();
+        let (mut seen, mut buffer) = (0, vec![0; 65536]);
+        while seen < LENGTH {
+            seen += caller.read(&mut buffer).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), talking).await.unwrap();
 }
 
 #[tokio::test]
