@@ -83,7 +83,7 @@ async fn a_request_over_http1_allocates_a_handful_of_times() {
     IS_COUNTED.set(false);
     let request = b"GET /users/7?full=1 HTTP/1.1\r\nhost: chat\r\nuser-agent: test\r\n\
                     accept: */*\r\nx-user-id: ada\r\n\r\n";
-    for (to, most) in [(HttpVersion::Http1, 11.5), (HttpVersion::Http2, 14.5)] {
+    for (to, most) in [(HttpVersion::Http1, 5.5), (HttpVersion::Http2, 13.5)] {
         let upstream = upstream(to).await;
         let plane = plane(&Chat { http: to, ..Chat::http1(upstream.address) });
         let found = allocations(&plane, request).await;

@@ -5,6 +5,7 @@ pub mod balance;
 pub mod canonical;
 pub mod compile;
 pub mod flood;
+pub mod http1;
 pub mod reject;
 pub mod routing;
 pub mod snapshot;

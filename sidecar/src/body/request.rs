@@ -6,15 +6,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use segue_sidecar_core::canonical::clean_trailers;
 use thiserror::Error;
+
+use crate::http1::{ReadError, ServerBody};
 
 /// A body that broke off.
 #[derive(Debug, Error)]
 pub enum BodyError {
     #[error("HTTP/1.1: {0}")]
-    Http1(#[from] hyper::Error),
+    Http1(#[from] ReadError),
     #[error("HTTP/2: {0}")]
     Http2(#[from] h2::Error),
     #[error("the request took longer than its route allows")]
@@ -26,7 +27,7 @@ pub enum BodyError {
 pub enum RequestBody {
     #[default]
     Empty,
-    Http1(Incoming),
+    Http1(ServerBody),
     Http2(ReceivedBody),
 }
 
@@ -38,8 +39,8 @@ pub struct ReceivedBody {
 
 impl RequestBody {
     /// The body of an HTTP/1.1 request.
-    pub fn http1(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Http1(body) }
+    pub fn http1(body: Option<ServerBody>) -> Self {
+        body.map_or(Self::Empty, Self::Http1)
     }
 
     /// The body of an HTTP/2 request.
@@ -107,7 +108,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Http1(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Http1),
+            Self::Http1(body) => body.poll_next(context).map_err(BodyError::Http1),
             Self::Http2(body) => body.poll_next(context),
         }
     }
@@ -115,7 +116,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end(),
         }
     }

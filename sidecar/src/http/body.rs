@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::body::BodyError;
 use crate::deadline::Deadline;
-use crate::listener::RunningRequest;
+use crate::http1::{AnswerBody, Wire};
 use crate::outcome::Outcome;
 use crate::upstream::{Http1Body, Http2Body};
 
@@ -23,19 +23,26 @@ pub enum ResponseSource {
     Http2(Http2Body),
 }
 
+impl ResponseSource {
+    /// Whether the connection that it comes from speaks another protocol from now on.
+    pub fn has_switched(&self) -> bool {
+        matches!(self, Self::Http1(body) if body.has_switched())
+    }
+}
+
 /// An answer's body, which ends the request's outcome with itself.
 pub struct ResponseBody {
     source: ResponseSource,
     deadline: Option<Deadline>,
     outcome: Option<Outcome>,
-    /// Keeps the caller's connection from being taken for idle.
-    running: Option<RunningRequest>,
+    /// It became a tunnel, which is complete whenever it ends.
+    switched: bool,
 }
 
 impl ResponseBody {
     /// A body that no outcome depends on.
     pub fn of(source: ResponseSource) -> Self {
-        Self { source, deadline: None, outcome: None, running: None }
+        Self { source, deadline: None, outcome: None, switched: false }
     }
 
     /// A body whose end is the end of the request.
@@ -44,12 +51,7 @@ impl ResponseBody {
             outcome.end(true);
         }
         let deadline = deadline.moment().is_some().then_some(deadline);
-        Self { source, deadline, outcome: Some(outcome), running: None }
-    }
-
-    /// The request runs on its connection until the body is gone.
-    pub fn hold(&mut self, running: RunningRequest) {
-        self.running = Some(running);
+        Self { source, deadline, outcome: Some(outcome), switched: false }
     }
 
     fn ended(&mut self, complete: bool) {
@@ -116,10 +118,27 @@ impl Body for ResponseBody {
     }
 }
 
+impl AnswerBody for ResponseBody {
+    fn carry_on(&mut self, context: &mut Context<'_>) {
+        match &mut self.source {
+            ResponseSource::Empty | ResponseSource::Whole(_) => {}
+            ResponseSource::Http1(body) => body.carry_on(context),
+            ResponseSource::Http2(body) => body.carry_on(context),
+        }
+    }
+
+    fn tunnel(&mut self) -> Option<&mut Wire> {
+        let ResponseSource::Http1(body) = &mut self.source else { return None };
+        let tunnel = body.tunnel();
+        self.switched = tunnel.is_some();
+        tunnel
+    }
+}
+
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A codec that knows the end from the length does not ask for it.
-        if self.is_end_stream() {
+        if self.switched || self.is_end_stream() {
             self.ended(true);
         }
     }

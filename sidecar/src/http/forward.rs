@@ -183,15 +183,15 @@ async fn attempt_http1(
     request: &mut Request<RequestBody>,
     fresh: bool,
 ) -> Result<Response<ResponseSource>, Failed> {
-    let idempotent = retry::is_idempotent(request.method());
-    let copy = if idempotent { retry::copy(request) } else { None };
-    let kept = if fresh { None } else { pool.take_idle(copy.is_none()).await };
+    // Only the body is taken out of the request: one without it is whole for another attempt.
+    let may_repeat = request.body().is_empty() && retry::is_idempotent(request.method());
+    let kept = if fresh { None } else { pool.take_idle(!may_repeat).await };
     let was_kept = kept.is_some();
     let connection = match kept {
         Some(connection) => connection,
         None => pool.open_http1(cluster).await.map_err(|error| unconnected(&error))?,
     };
-    let failure = match connection.send(std::mem::take(request), pool).await {
+    let failure = match connection.send(request, pool).await {
         Ok(response) => {
             return Ok(response.map(|body| {
                 if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http1(body) }
@@ -200,15 +200,15 @@ async fn attempt_http1(
         Err(failure) => failure,
     };
     debug!(error = %failure.error, "HTTP/1.1 upstream");
-    let (cause, reject, back) = match failure.unsent {
-        Some(unsent) if was_kept => (Cause::Stale, Reject::UpstreamClosed, Some(unsent)),
-        Some(unsent) => (Cause::Connect, Reject::ConnectFailed, Some(unsent)),
-        None if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
-        None if failure.malformed => (Cause::Final, Reject::UpstreamMalformed, None),
-        None if copy.is_some() => (Cause::Stale, Reject::UpstreamClosed, copy),
-        None => (Cause::Closed, Reject::UpstreamClosed, None),
+    let (cause, reject) = match () {
+        () if failure.unsent && was_kept => (Cause::Stale, Reject::UpstreamClosed),
+        () if failure.unsent => (Cause::Connect, Reject::ConnectFailed),
+        () if failure.callers_fault => (Cause::Final, Reject::BadBody),
+        () if failure.malformed => (Cause::Final, Reject::UpstreamMalformed),
+        () if may_repeat => (Cause::Stale, Reject::UpstreamClosed),
+        () => (Cause::Closed, Reject::UpstreamClosed),
     };
-    Err(Failed { cause, reject, again: put_back(request, back, false).is_some() })
+    Err(Failed { cause, reject, again: failure.unsent || may_repeat })
 }
 
 async fn attempt_http2(

@@ -43,7 +43,7 @@ pub async fn serve(
         None => serve_inbound(worker, &mut request, &mut context).await,
     };
     let mut response = answered.unwrap_or_else(|reject| refuse(worker, reject, grpc));
-    if context.is_last {
+    if context.is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -118,8 +118,11 @@ async fn send(
     let mut deadline =
         worker.deadlines.at(timeout.and_then(|timeout| arrival.checked_add(timeout)));
     match forward(worker, target, request, &mut deadline).await {
-        // Nobody was asked to change the protocol.
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        // Nobody asked it to change the protocol.
+        Ok(response)
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && !response.body().has_switched() =>
+        {
             outcome.end(false);
             Err(Reject::UpstreamMalformed)
         }
@@ -144,7 +147,8 @@ async fn send(
     }
 }
 
-fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody> {
+/// The answer to a request that is refused, which counts as that.
+pub fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody> {
     worker.counters.refused(reject.reason());
     let mut response = reject.respond(grpc).map(ResponseBody::of);
     if reject.closes_connection() {

@@ -1,29 +1,24 @@
 //! HTTP/1 with callers: the only file that knows which codec speaks it.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use http::Request;
-use http::header::{CONNECTION, HeaderValue};
-use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
+use http::header::CONNECTION;
+use http::{Response, StatusCode};
+use segue_sidecar_core::http1::HeadError;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::body::ResponseBody;
 use super::caller::Caller;
 use super::pipeline;
-use crate::body::RequestBody;
+use super::respond::Reject;
+use crate::body::{BodyError, RequestBody};
+use crate::http1::{Next, ReadError, RespondError, ServerConnection};
 use crate::listener::{ConnectionWatch, Verdict};
-use crate::wire::Wire;
 use crate::worker::Worker;
-
-/// Largest head, and largest piece of a body in memory.
-const MAX_BUFFER_BYTES: usize = 64 * 1024;
-const MAX_HEADERS: usize = 100;
 
 /// Serves a connection to its end. Heads that come too slowly and idle connections are ended by the
 /// watch, which costs less than a timer for each request.
@@ -33,42 +28,102 @@ pub async fn serve(
     stream: TcpStream,
     watch: Rc<ConnectionWatch>,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let mut connection = ServerConnection::new(stream);
+    loop {
+        let next = poll_fn(|context| poll_next(&mut connection, &watch, context)).await;
         let running = watch.begin_request();
-        let (worker, caller) = (&*worker, &caller);
-        async move {
-            let request = request.map(RequestBody::http1);
-            let mut response = pipeline::serve(worker, caller, request).await;
-            if worker.is_draining() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let (response, refused) = match next {
+            Ok(None) => return,
+            Err(error) => {
+                debug!(%error, "a request that cannot be read");
+                (pipeline::refuse(&worker, reject(error), false), true)
             }
-            response.body_mut().hold(running);
-            Ok::<_, Infallible>(response)
+            Ok(Some(request)) => {
+                let request = request.map(RequestBody::http1);
+                let mut serving = pin!(pipeline::serve(&worker, &caller, request));
+                let served = poll_fn(|context| match serving.as_mut().poll(context) {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending if is_cut(&watch, context) => Poll::Ready(None),
+                    // Dropping the request gives it up upstream too.
+                    Poll::Pending => connection.poll_gone(context).map(|()| None),
+                });
+                let Some(response) = served.await else { return };
+                (response, false)
+            }
+        };
+        let closes = refused || worker.is_draining();
+        let responded = respond(&worker, &mut connection, response, closes, &watch).await;
+        drop(running);
+        match responded {
+            Some(true) => {}
+            Some(false) => return connection.close().await,
+            None => return,
         }
-    });
-    let mut builder = Builder::new();
-    builder
-        .max_buf_size(MAX_BUFFER_BYTES)
-        .max_headers(MAX_HEADERS)
-        .header_read_timeout(None)
-        .auto_date_header(false);
-    let io = Wire::watched(stream, Rc::clone(&watch));
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let mut finishing = false;
-    let ended = poll_fn(|context| {
+    }
+}
+
+/// Sends an answer; whether the connection may serve another request. `None`: it is not even to be
+/// closed with care.
+async fn respond(
+    worker: &Worker,
+    connection: &mut ServerConnection,
+    response: Response<ResponseBody>,
+    closes: bool,
+    watch: &ConnectionWatch,
+) -> Option<bool> {
+    let closes = closes || response.headers().contains_key(CONNECTION);
+    let sent = uncut(connection.respond(response, closes), watch).await?;
+    let error = match sent {
+        Ok(keeps) => return Some(keeps),
+        Err(error) => error,
+    };
+    debug!(%error, "HTTP/1 answer");
+    let RespondError::Unsent(error) = error else { return None };
+    let reject = match error {
+        BodyError::Timeout => Reject::Timeout,
+        BodyError::Http1(ReadError::Upload(_)) => Reject::BadBody,
+        BodyError::Http1(_) | BodyError::Http2(_) => Reject::UpstreamMalformed,
+    };
+    let instead = pipeline::refuse(worker, reject, false);
+    uncut(connection.respond(instead, true), watch).await?.ok()
+}
+
+/// `None` where the connection was cut first.
+async fn uncut<F: Future>(future: F, watch: &ConnectionWatch) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Pending if is_cut(watch, context) => Poll::Ready(None),
+        polled => polled.map(Some),
+    })
+    .await
+}
+
+/// The next request, unless the connection shall take none.
+fn poll_next(
+    connection: &mut ServerConnection,
+    watch: &ConnectionWatch,
+    context: &mut Context<'_>,
+) -> Poll<Next> {
+    let next = connection.poll_next(context, || watch.bytes_came());
+    if next.is_pending() {
         match watch.verdict(context) {
             Verdict::Stay | Verdict::Announce => {}
-            Verdict::Finish if finishing => {}
-            Verdict::Finish => {
-                finishing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            Verdict::Close => return Poll::Ready(Ok(())),
+            // A request that is on its way is still answered.
+            Verdict::Finish if !connection.is_idle() => {}
+            Verdict::Finish | Verdict::Close => return Poll::Ready(Ok(None)),
         }
-        connection.as_mut().poll(context)
-    })
-    .await;
-    if let Err(error) = ended {
-        debug!(%error, "HTTP/1 connection of a caller ended");
+    }
+    next
+}
+
+fn is_cut(watch: &ConnectionWatch, context: &Context<'_>) -> bool {
+    watch.verdict(context) == Verdict::Close
+}
+
+fn reject(error: HeadError) -> Reject {
+    match error {
+        HeadError::Malformed(what) => Reject::BadRequest(what),
+        HeadError::TargetTooLong => Reject::TooLong(StatusCode::URI_TOO_LONG),
+        HeadError::TooLong => Reject::TooLong(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
     }
 }

@@ -170,12 +170,17 @@ impl Http2Body {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.carry_on(context);
+        self.body.poll_next(context)
+    }
+
+    /// Sends what the upstream takes of the rest of the request.
+    pub fn carry_on(&mut self, context: &mut Context<'_>) {
         if let Some(upload) = &mut self.upload
             && upload.poll(context).is_ready()
         {
             self.upload = None;
         }
-        self.body.poll_next(context)
     }
 
     /// Whether all of it was taken.

@@ -61,7 +61,7 @@ impl EndpointPool {
     /// first.
     pub async fn take_idle(&self, careful: bool) -> Option<Http1Connection> {
         loop {
-            let mut idle = self.idle.borrow_mut().pop()?;
+            let idle = self.idle.borrow_mut().pop()?;
             if careful && idle.since.elapsed() > RESTED {
                 // The runtime looks at its sockets before it comes back.
                 tokio::task::yield_now().await;
@@ -77,7 +77,7 @@ impl EndpointPool {
         self.admit(cluster)?;
         let timeout = cluster.connect_timeout;
         let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
-        Http1Connection::begin(stream, open).await
+        Ok(Http1Connection::begin(stream, open))
     }
 
     /// An HTTP/2 connection with room for one more request; opened where there is none.
@@ -111,7 +111,7 @@ impl EndpointPool {
     /// Closes what was idle for longer than the cluster allows, and forgets what is closed.
     pub fn tick(&self, now: Instant, cluster: &Cluster) {
         let timeout = cluster.limits.idle_timeout;
-        self.idle.borrow_mut().retain_mut(|idle| {
+        self.idle.borrow_mut().retain(|idle| {
             now.saturating_duration_since(idle.since) < timeout && idle.connection.is_usable()
         });
         let moment = now.checked_sub(timeout);

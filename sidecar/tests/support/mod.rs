@@ -31,6 +31,8 @@ use segue_sidecar_core::snapshot::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
+pub mod scripted;
+
 pub type Body = BoxBody<Bytes, Infallible>;
 
 /// One service `chat` with one version.

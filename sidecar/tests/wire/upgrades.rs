@@ -1,5 +1,5 @@
-//! 2c: who asks for another protocol gets none where no route allows it, and bytes that come before
-//! an answer are never taken for requests.
+//! 2c: who asks for another protocol than WebSocket gets none, and bytes that come before an answer
+//! are never taken for requests.
 
 use crate::capture::{Capture, Plane};
 use crate::judge::{Expected, Row, forwarded, judge, row, send};
@@ -16,7 +16,7 @@ async fn bytes_before_an_answer_are_no_requests() {
     let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
     let websocket_head = "GET /a HTTP/1.1\nhost: chat\nsec-websocket-version: 13\n\
-        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\nconnection: upgrade\nupgrade: websocket";
     judge(
         vec![
             early("27 WebSocket with a request behind it", websocket, forwarded(websocket_head)),

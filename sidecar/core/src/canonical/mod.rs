@@ -10,4 +10,4 @@ pub use address_range::{AddressRange, InvalidAddressRange};
 pub use forwarded::{ForwardedHeaders, INTERNAL_PREFIX, Peer, Trust, is_forwarding, is_identity};
 pub use host::{CanonHost, HostFault};
 pub use path::{CanonPath, EscapedSlashes, PathFault, rule_path};
-pub use trailers::clean_trailers;
+pub use trailers::{clean_trailers, may_trail};

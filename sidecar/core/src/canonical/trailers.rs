@@ -8,6 +8,7 @@ use super::forwarded::{is_forwarding, is_identity};
 /// What must not stand behind a body, because it would have had to be known before it (RFC 9110
 /// section 6.5.1), or because nobody looks for it there.
 const NEVER: &[&str] = &[
+    "age",
     "authorization",
     "cache-control",
     "connection",
@@ -16,19 +17,27 @@ const NEVER: &[&str] = &[
     "content-range",
     "content-type",
     "cookie",
+    "date",
     "expect",
+    "expires",
+    "forwarded",
     "host",
     "keep-alive",
+    "location",
     "max-forwards",
+    "pragma",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
     "range",
+    "retry-after",
     "set-cookie",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "vary",
+    "via",
     "www-authenticate",
 ];
 
@@ -41,8 +50,14 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-fn may_trail(name: &str) -> bool {
-    !NEVER.contains(&name) && !is_identity(name) && !is_forwarding(name) && !name.contains('_')
+/// Whether a field may stand behind a body. It may not where it decides on framing, routing, access
+/// or the meaning of the body: whoever merges it into the head would be led astray.
+pub fn may_trail(name: &str) -> bool {
+    !NEVER.contains(&name)
+        && !name.starts_with("if-")
+        && !is_identity(name)
+        && !is_forwarding(name)
+        && !name.contains('_')
 }
 
 #[cfg(test)]

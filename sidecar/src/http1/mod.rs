@@ -1,0 +1,15 @@
+//! HTTP/1.1 over sockets. What bytes mean is decided in the core; here they come and go, with
+//! nothing held while nothing does.
+
+mod buffers;
+mod client;
+mod incoming;
+mod outgoing;
+mod server;
+mod tunnel;
+mod wire;
+
+pub use client::{ClientBody, ClientConnection, SendFailure, Sent, Unanswered};
+pub use incoming::ReadError;
+pub use server::{AnswerBody, Next, RespondError, ServerBody, ServerConnection};
+pub use wire::Wire;

@@ -1,0 +1,171 @@
+//! After a switch of protocols (RFC 9110 section 7.8): bytes that nobody here reads, both ways.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::wire::Wire;
+
+/// Between looks at whether anything moves: a timer for each message would cost more.
+const LOOK: Duration = Duration::from_mins(1);
+/// Looks in a row that find nothing moved, before the tunnel is closed: who means to stay sends
+/// pings.
+const MOST_IDLE_LOOKS: u32 = 10;
+/// The same where one side has ended.
+const MOST_IDLE_LOOKS_HALF_CLOSED: u32 = 1;
+/// Room for what is received at once.
+const ROOM_BYTES: usize = 16 * 1024;
+
+/// Among the extensions of a request: it asks for a switch to WebSocket, and nothing of what its
+/// caller sends behind it is read before an answer agrees to that.
+#[derive(Clone, Copy, Debug)]
+pub struct AsksForWebSocket;
+
+/// A tunnel between two connections.
+pub struct Tunnel {
+    /// From the caller to the upstream.
+    there: Flow,
+    /// From the upstream to the caller.
+    back: Flow,
+    moved: bool,
+    idle_looks: u32,
+    look: Pin<Box<Sleep>>,
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Moves,
+    /// The sender has ended; the receiver is told when it has all.
+    Ends,
+    Ended,
+}
+
+impl Tunnel {
+    /// A tunnel through which nothing has moved.
+    pub fn new() -> Self {
+        Self {
+            there: Flow::Moves,
+            back: Flow::Moves,
+            moved: false,
+            idle_looks: 0,
+            look: Box::pin(sleep(LOOK)),
+        }
+    }
+
+    /// Moves bytes. Ready when both sides have ended, one of them failed, or nothing moved for long.
+    pub fn poll(
+        &mut self,
+        caller: &mut Wire,
+        upstream: &mut Wire,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let there = self.there.poll(caller, upstream, &mut self.moved, context)?;
+        let back = self.back.poll(upstream, caller, &mut self.moved, context)?;
+        if there.is_ready() && back.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.look.as_mut().poll(context).is_ready() {
+            self.look.as_mut().reset(Instant::now() + LOOK);
+            let idle = !std::mem::take(&mut self.moved);
+            self.idle_looks = if idle { self.idle_looks + 1 } else { 0 };
+            let half_closed = there.is_ready() || back.is_ready();
+            let most = if half_closed { MOST_IDLE_LOOKS_HALF_CLOSED } else { MOST_IDLE_LOOKS };
+            if self.idle_looks >= most {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Flow {
+    fn poll(
+        &mut self,
+        from: &mut Wire,
+        to: &mut Wire,
+        moved: &mut bool,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match self {
+                Self::Moves if !from.received.is_empty() && to.has_room() => {
+                    to.push(from.received.split().freeze(), b"");
+                    *moved = true;
+                }
+                Self::Moves => {
+                    ready!(to.poll_flush(context))?;
+                    if from.received.is_empty()
+                        && ready!(from.poll_receive(context, ROOM_BYTES))? == 0
+                    {
+                        *self = Self::Ends;
+                    }
+                }
+                Self::Ends => {
+                    ready!(to.poll_flush(context))?;
+                    ready!(to.poll_shutdown(context))?;
+                    *self = Self::Ended;
+                }
+                Self::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Wire::new(listener.accept().await.unwrap().0), peer)
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_until_both_sides_have_ended() {
+        let ((mut near, mut caller), (mut far, mut upstream)) = (pair().await, pair().await);
+        let mut tunnel = Tunnel::new();
+        let moving = poll_fn(|context| tunnel.poll(&mut near, &mut far, context));
+        let talking = async {
+            let large = vec![7; 1_000_000];
+            caller.write_all(&large).await.unwrap();
+            caller.shutdown().await.unwrap();
+            let mut all = Vec::new();
+            upstream.read_to_end(&mut all).await.unwrap();
+            assert!(all == large);
+            // One side has ended, and the other may still speak.
+            upstream.write_all(b"bye").await.unwrap();
+            drop(upstream);
+            all.clear();
+            caller.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, b"bye");
+        };
+        let (moved, ()) = tokio::join!(moving, talking);
+        moved.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_in_which_nothing_moves_is_closed() {
+        let ((mut near, caller), (mut far, _upstream)) = (pair().await, pair().await);
+        let mut tunnel = Tunnel::new();
+        let begun = Instant::now();
+        let ended = poll_fn(|context| tunnel.poll(&mut near, &mut far, context)).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= LOOK * MOST_IDLE_LOOKS);
+        drop(caller);
+        let (begun, mut tunnel) = (Instant::now(), Tunnel::new());
+        let ended = poll_fn(|context| tunnel.poll(&mut near, &mut far, context)).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() <= LOOK * 2);
+    }
+}

@@ -1,0 +1,260 @@
+//! A connection's bytes: those that came and were not read yet, and those that wait to go.
+
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::buffers::{BUFFER_BYTES, borrow_buffer, borrow_page, return_buffer, return_page};
+
+/// Room for a head, or for a piece of a small body.
+pub const SMALL_READ_BYTES: usize = 4 * 1024;
+/// A piece of a body up to this size is copied behind what goes before it: one `send` of both is
+/// cheaper than a gathering write.
+const JOINED_BYTES: usize = 4 * 1024;
+/// What may wait to go before it must have gone.
+const MOST_WAITING_BYTES: usize = 16 * 1024;
+
+/// A TCP connection. It holds memory only for bytes that are on their way.
+pub struct Wire {
+    stream: TcpStream,
+    /// What came and was not read yet.
+    pub received: BytesMut,
+    /// Whether `received` is borrowed memory, be it used up.
+    borrowed: bool,
+    /// What waits to go: the page from `sent` on, then the piece, then `behind`.
+    page: Vec<u8>,
+    sent: usize,
+    piece: Bytes,
+    behind: &'static [u8],
+    has_sent: bool,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            received: BytesMut::new(),
+            borrowed: false,
+            page: Vec::new(),
+            sent: 0,
+            piece: Bytes::new(),
+            behind: b"",
+            has_sent: false,
+        }
+    }
+
+    /// Receives once, at least `room` bytes where as many came. 0: the peer sends no more.
+    pub fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
+        // No memory before there is something to put there.
+        match self.stream.poll_read_ready(context) {
+            Poll::Ready(readable) => readable?,
+            Poll::Pending => {
+                self.release();
+                return Poll::Pending;
+            }
+        }
+        if self.received.capacity() - self.received.len() < room {
+            if !self.received.is_empty() {
+                self.received.reserve(room);
+            } else if !self.received.try_reclaim(room) {
+                self.release();
+                self.received = borrow_buffer(room);
+            }
+            self.borrowed = true;
+        }
+        let received = pin!(self.stream.read_buf(&mut self.received)).poll(context);
+        if received.is_pending() {
+            self.release();
+        }
+        received
+    }
+
+    /// Whether the peer has neither sent anything nor closed, as far as the runtime knows.
+    pub fn is_quiet(&self) -> bool {
+        let peeked = self.stream.try_read(&mut [0]);
+        self.received.is_empty() && peeked.is_err_and(|it| it.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Gives back memory that holds nothing.
+    pub fn release(&mut self) {
+        if self.borrowed && self.received.is_empty() {
+            self.borrowed = false;
+            return_buffer(std::mem::take(&mut self.received));
+        }
+    }
+
+    /// The page, to write a head or a few bytes on.
+    pub fn page(&mut self) -> &mut Vec<u8> {
+        if self.page.capacity() == 0 {
+            self.page = borrow_page();
+        }
+        &mut self.page
+    }
+
+    /// Whether more may be given before all has gone.
+    pub fn has_room(&self) -> bool {
+        self.piece.is_empty() && self.page.len() < MOST_WAITING_BYTES
+    }
+
+    /// Gives a piece of a body and what comes right behind it; only while there is room.
+    pub fn push(&mut self, piece: Bytes, behind: &'static [u8]) {
+        if piece.len() <= JOINED_BYTES {
+            let page = self.page();
+            page.extend_from_slice(&piece);
+            page.extend_from_slice(behind);
+        } else {
+            self.piece = piece;
+            self.behind = behind;
+        }
+    }
+
+    /// From here on it is remembered whether anything has gone.
+    pub fn begin(&mut self) {
+        self.has_sent = false;
+    }
+
+    /// Whether nothing has gone since [`Self::begin`].
+    pub fn is_unsent(&self) -> bool {
+        !self.has_sent
+    }
+
+    /// Forgets what waits to go.
+    pub fn discard(&mut self) {
+        self.page.clear();
+        self.sent = 0;
+        self.piece = Bytes::new();
+        self.behind = b"";
+    }
+
+    /// Sends until all has gone.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let page = &self.page[self.sent..];
+            if page.is_empty() && self.piece.is_empty() && self.behind.is_empty() {
+                self.sent = 0;
+                return_page(std::mem::take(&mut self.page));
+                return Poll::Ready(Ok(()));
+            }
+            let stream = Pin::new(&mut self.stream);
+            let sent = if self.piece.is_empty() && self.behind.is_empty() {
+                ready!(stream.poll_write(context, page))?
+            } else {
+                let all = [page, &self.piece, self.behind].map(IoSlice::new);
+                ready!(stream.poll_write_vectored(context, &all))?
+            };
+            if sent == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            self.has_sent = true;
+            self.advance(sent);
+        }
+    }
+
+    /// Has the peer see an error where the connection ends, not an end.
+    pub fn reset_at_end(&self) {
+        // Where the system refuses, the peer sees what it can.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn advance(&mut self, sent: usize) {
+        let of_page = sent.min(self.page.len() - self.sent);
+        self.sent += of_page;
+        let of_piece = (sent - of_page).min(self.piece.len());
+        if of_piece > 0 {
+            drop(self.piece.split_to(of_piece));
+        }
+        self.behind = &self.behind[sent - of_page - of_piece..];
+    }
+}
+
+/// Room for the next piece of a body: what is left of it, within bounds.
+pub fn room_for(left: u64) -> usize {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    left.clamp(SMALL_READ_BYTES, BUFFER_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Wire::new(listener.accept().await.unwrap().0), peer)
+    }
+
+    async fn receive(wire: &mut Wire) -> usize {
+        poll_fn(|context| wire.poll_receive(context, SMALL_READ_BYTES)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_holds_no_memory() {
+        let (mut wire, mut peer) = pair().await;
+        for _ in 0..3 {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(wire.poll_receive(&mut context, SMALL_READ_BYTES).is_pending());
+            assert_eq!((wire.received.capacity(), wire.page.capacity()), (0, 0));
+            peer.write_all(b"question").await.unwrap();
+            assert_eq!(receive(&mut wire).await, 8);
+            assert_eq!(wire.received.split(), b"question"[..]);
+            wire.page().extend_from_slice(b"answer");
+            poll_fn(|context| wire.poll_flush(context)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_goes_in_its_order_however_little_the_socket_takes() {
+        let (mut wire, mut peer) = pair().await;
+        let large: Bytes = (0..3_000_000u32).map(|i| i as u8).collect();
+        wire.page().extend_from_slice(b"head");
+        wire.push(Bytes::from_static(b" small "), b"|");
+        assert!(wire.has_room() && wire.is_unsent());
+        wire.push(large.clone(), b"!");
+        assert!(!wire.has_room());
+        let sending = async {
+            poll_fn(|context| wire.poll_flush(context)).await.unwrap();
+            assert!(wire.has_room() && !wire.is_unsent());
+            poll_fn(|context| wire.poll_shutdown(context)).await.unwrap();
+        };
+        let mut all = Vec::new();
+        let ((), read) = tokio::join!(sending, peer.read_to_end(&mut all));
+        read.unwrap();
+        assert!(all == [b"head small |", &large[..], b"!"].concat());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_quiet_until_something_comes() {
+        let (mut wire, mut peer) = pair().await;
+        assert!(wire.is_quiet());
+        peer.write_all(b"x").await.unwrap();
+        assert_eq!(receive(&mut wire).await, 1);
+        assert!(!wire.is_quiet());
+        wire.received.clear();
+        assert!(wire.is_quiet());
+        drop(peer);
+        assert_eq!(receive(&mut wire).await, 0);
+        assert!(!wire.is_quiet());
+    }
+}
