@@ -100,6 +100,29 @@ async fn malformed_requests_are_400_and_reach_nobody() {
     assert_eq!(upstream.requests.load(Ordering::SeqCst), 0);
 }
 
+/// The codec closes the connection where it has not read all of a body. A caller that is not told
+/// sends its next request into the void.
+#[tokio::test]
+async fn a_body_that_nobody_reads_ends_the_connection_and_the_caller_is_told() {
+    let plane = plane(&Chat::http1(nobody().await));
+    for (host, status) in [("nowhere", 404), ("chat", 503)] {
+        let ask = format!(
+            "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+        );
+        let answer = raw(plane.outbound, &ask).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    let mut caller = Caller::connect(HttpVersion::Http1, plane.outbound).await;
+    for _ in 0..2 {
+        let request = Request::get("/").header("host", "nowhere").body(empty()).unwrap();
+        let response = caller.request(request).await;
+        assert!(!response.headers().contains_key("connection"));
+        read(response).await;
+    }
+}
+
 /// The codec takes the length off before we see it; what goes on is chunked and nothing else.
 #[tokio::test]
 async fn two_framings_become_one_and_the_connection_is_closed() {

@@ -37,13 +37,17 @@ pub async fn serve(
         Err(reject) => return refuse(worker, reject, is_grpc(&parts)),
     };
     let grpc = context.grpc;
+    let has_body = !body.is_empty();
     let mut request = Request::from_parts(parts, body);
     let answered = match &view {
         Some(view) => serve_outbound(worker, view, &mut request, &mut context).await,
         None => serve_inbound(worker, &mut request, &mut context).await,
     };
+    // What is left of a body that nobody reads ends the connection. A caller that is not told would
+    // send its next request on it.
+    let is_left = has_body && (answered.is_err() || !request.body().is_empty());
     let mut response = answered.unwrap_or_else(|reject| refuse(worker, reject, grpc));
-    if context.is_last {
+    if context.is_last || is_left {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
