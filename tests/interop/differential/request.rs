@@ -18,7 +18,7 @@ const PATH_CHANGES: [fn(&mut Draws, &mut String); 22] = [
     |_, path| path.push('/'),
     |_, path| path.push_str("/more"),
     |_, path| path.push_str("/more/of/it.txt"),
-    |_, path| path.push_str("x"),
+    |_, path| path.push('x'),
     |_, path| path.push_str("/.."),
     |_, path| path.push_str("/../../.."),
     |_, path| path.push_str(";p=1"),
@@ -282,7 +282,7 @@ fn insert(draws: &mut Draws, path: &mut String, text: &str) {
     let places: Vec<usize> =
         path.match_indices('/').map(|(at, _)| at).chain([path.len()]).collect();
     // A path that does not begin with a slash is another matter.
-    let place = if text.starts_with('/') { 0 } else { 1 };
+    let place = usize::from(!text.starts_with('/'));
     let place = places[(place + draws.below(places.len())).min(places.len() - 1)];
     path.insert_str(place, text);
 }

@@ -131,7 +131,7 @@ impl World {
             documents.push(service.declared(&mut address));
             documents.extend((!service.rules.is_empty()).then(|| service.route()));
         }
-        documents.iter().map(|document| format!("{document}\n---\n")).collect()
+        documents.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
     }
 
     /// The rule of this name and its service.
