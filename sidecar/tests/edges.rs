@@ -109,6 +109,30 @@ async fn malformed_requests_are_400_and_reach_nobody() {
     assert_eq!(upstream.requests.load(Ordering::SeqCst), 0);
 }
 
+/// A caller that is not told that its connection ends sends its next request into the void.
+#[tokio::test]
+async fn a_body_that_nobody_reads_costs_no_request_behind_it() {
+    let plane = plane(&Chat::http1(nobody().await));
+    for (host, status) in [("nowhere", 404), ("chat", 503)] {
+        let ask = format!(
+            "POST / HTTP/1.1
+Host: {host}
+Transfer-Encoding: chunked
+
+\
+             1
+a
+1
+b
+0
+
+"
+        );
+        let answer = raw(plane.outbound, &ask.repeat(2)).await;
+        assert_eq!(answer.matches(&format!("HTTP/1.1 {status}")).count(), 2, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_malformed_body_is_the_callers_fault() {
     let upstream = upstream(HttpVersion::Http1).await;

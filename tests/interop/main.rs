@@ -1,5 +1,6 @@
 //! Other projects' programs as real peers of our control plane.
 
+mod differential;
 mod envoy;
 mod envoy_follows;
 mod envoy_process;

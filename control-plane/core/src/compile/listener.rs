@@ -1,15 +1,18 @@
 //! `Listener`: where requests leave the application, through a proxy or by its own client.
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
+use envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{ApiListener, Filter, FilterChain, Listener};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    PathWithEscapedSlashesAction, RouteSpecifier,
+};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
 };
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::BoolValue;
 use segue_shared::extension::{pack_as, type_url};
 use segue_shared::xds_names::{OUTBOUND_LISTENER, OUTBOUND_ROUTES};
 
@@ -23,10 +26,14 @@ const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 /// The one listener of proxies.
 pub(super) fn outbound(kind: NodeKind) -> Listener {
-    // Envoy keeps sessions by a filter that does nothing where routes do not say what to keep. It is
-    // there whether or not one does, because another listener would cut connections.
-    let sessions = matches!(kind, NodeKind::Envoy { .. }).then(session::filter);
-    let manager = manager(OUTBOUND_LISTENER, OUTBOUND_ROUTES, sessions);
+    let mut manager = manager(OUTBOUND_LISTENER, OUTBOUND_ROUTES);
+    if matches!(kind, NodeKind::Envoy { .. }) {
+        // Envoy keeps sessions by a filter that does nothing where routes do not say what to keep.
+        // It is there whether or not one does, because another listener would cut connections.
+        manager.http_filters.insert(0, session::filter());
+        read_as_our_sidecars_do(&mut manager);
+    }
+    let manager = pack_as(&type_url(MANAGER), &manager);
     Listener {
         name: OUTBOUND_LISTENER.to_owned(),
         address: Some(address(kind.outbound_address())),
@@ -44,12 +51,13 @@ pub(super) fn outbound(kind: NodeKind) -> Listener {
 
 /// A listener without a socket: what a client that calls `name` itself must know.
 pub(super) fn api(name: String, routes: &str) -> Listener {
-    let api_listener = Some(ApiListener { api_listener: Some(manager("", routes, None)) });
+    let manager = pack_as(&type_url(MANAGER), &manager("", routes));
+    let api_listener = Some(ApiListener { api_listener: Some(manager) });
     Listener { name, api_listener, ..Listener::default() }
 }
 
 /// What reads requests, and which routes it reads them by.
-fn manager(stat_prefix: &str, routes: &str, filter: Option<HttpFilter>) -> Any {
+fn manager(stat_prefix: &str, routes: &str) -> HttpConnectionManager {
     let router =
         http_filter::ConfigType::TypedConfig(pack_as(&type_url(ROUTER), &Router::default()));
     let router = HttpFilter {
@@ -57,15 +65,29 @@ fn manager(stat_prefix: &str, routes: &str, filter: Option<HttpFilter>) -> Any {
         config_type: Some(router),
         ..HttpFilter::default()
     };
-    let manager = HttpConnectionManager {
+    HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(ads()),
             route_config_name: routes.to_owned(),
         })),
-        // The router answers requests, so nothing can come after it.
-        http_filters: filter.into_iter().chain([router]).collect(),
+        http_filters: vec![router],
         ..HttpConnectionManager::default()
-    };
-    pack_as(&type_url(MANAGER), &manager)
+    }
+}
+
+/// One meaning for each request before rules look at it, as far as Envoy has settings for what our
+/// sidecars always do. Left to itself, it routes by paths and hosts as they were written, which
+/// upstreams may read otherwise.
+fn read_as_our_sidecars_do(manager: &mut HttpConnectionManager) {
+    let yes = || Some(BoolValue { value: true });
+    manager.normalize_path = yes();
+    manager.merge_slashes = true;
+    manager.set_path_with_escaped_slashes_action(PathWithEscapedSlashesAction::RejectRequest);
+    manager.strip_trailing_host_dot = true;
+    let mut common = HttpProtocolOptions::default();
+    common.set_headers_with_underscores_action(HeadersWithUnderscoresAction::RejectRequest);
+    manager.common_http_protocol_options = Some(common);
+    // Whoever follows a request by its id put it there for that.
+    manager.preserve_external_request_id = true;
 }
