@@ -12,12 +12,13 @@ const PROGRAMS: &str = "tests/fuzz/libfuzzer";
 const CORPUS: &str = "tests/fuzz/corpus";
 /// How the fuzzer sees which way an input goes. A stable compiler takes them all.
 const COUNTERS: &[&str] = &[
-    "--cfg=fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "--cfg",
+    "fuzzing",
 ];
 /// An input that takes longer is a finding.
 const SECONDS_AN_INPUT: u32 = 10;
@@ -73,7 +74,7 @@ fn build() -> Outcome<PathBuf> {
     let target = folder()?;
     let host = host()?;
     // With a target that is named, build scripts and macros go without counters.
-    let mut command = cargo(&["build", "--quiet", "--release", "--locked", "--target", &host]);
+    let mut command = cargo(&["build", "--quiet", "--release", "--target", &host]);
     command
         .current_dir(cargo::root().join(PROGRAMS))
         .arg("--target-dir")
