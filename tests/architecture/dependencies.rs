@@ -26,6 +26,12 @@ const FLOORS: &[(&str, &str, &[&str])] = &[
     ("segue-sidecar", "sidecar", &["segue-proto", "segue-shared", "segue-sidecar-core"]),
     ("segue-tests", "tests", &["segue-proto", "segue-shared"]),
     ("segue-bench", "tests/bench", &["segue-tests"]),
+    (
+        "segue-fuzz",
+        "tests/fuzz",
+        &["segue-proto", "segue-shared", "segue-control-plane-core", "segue-sidecar-core"],
+    ),
+    ("segue-libfuzzer", "tests/fuzz/libfuzzer", &["segue-fuzz"]),
     ("segue-demo", "deploy/demo", &["segue-tests", "segue-proto"]),
     ("xtask", "deploy/xtask", &[]),
 ];

@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod lint;
 mod peers;
 mod test;
@@ -44,6 +45,15 @@ enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Feeds everything that parses bytes of others with made-up bytes, and fails where what must
+    /// hold of it does not
+    Fuzz {
+        /// Only this target; all of them one after the other without it
+        target: Option<String>,
+        /// Time for each target
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
     /// Checks format and lints as CI does
     Lint,
     /// Formats the sources
@@ -55,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Demo { fast } => demo::run(fast),
         Verb::Test { filters } => test::run(&filters),
         Verb::Bench { what, fast, arguments } => bench::run(&what, fast, &arguments),
+        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Verb::Lint => lint::check(),
         Verb::Fmt => lint::format(),
     };

@@ -67,7 +67,20 @@ impl FromStr for AddressRange {
                 IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & kept))
             }
         };
-        if first == address { Ok(range) } else { Err(invalid()) }
+        if first == address { Ok(range.unmapped()) } else { Err(invalid()) }
+    }
+}
+
+impl AddressRange {
+    /// A range of IPv4 that is written as one of IPv6 (`::ffff:10.0.0.0/104`), taken for what it is,
+    /// as its addresses are.
+    fn unmapped(self) -> Self {
+        match (self.first.to_canonical(), self.prefix_bits.checked_sub(96)) {
+            (first, Some(prefix_bits)) if first.is_ipv4() && self.first.is_ipv6() => {
+                Self { first, prefix_bits }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -88,6 +101,8 @@ mod tests {
             ("10.1.2.3", "10.1.2.3", "10.1.2.4"),
             ("0.0.0.0/0", "255.1.1.1", "::1"),
             ("10.0.0.0/8", "::ffff:10.1.1.1", "::10.1.1.1"),
+            ("::ffff:10.0.0.0/104", "10.1.1.1", "11.1.1.1"),
+            ("::ffff:10.1.2.3", "::ffff:10.1.2.3", "10.1.2.4"),
             ("fd00::/8", "fdff::1", "fe00::1"),
             ("::/0", "2001:db8::1", "10.0.0.1"),
             ("192.168.4.0/22", "192.168.7.255", "192.168.8.0"),

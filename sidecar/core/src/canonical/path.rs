@@ -198,7 +198,7 @@ fn rewritten(path: &[u8], slashes: EscapedSlashes) -> Result<String, PathFault> 
         match name {
             "" | "." => {}
             ".." => drop(kept.pop()),
-            _ if hides_dots(name) => return Err(PathFault::HiddenDots),
+            _ if hides_dots(segment) => return Err(PathFault::HiddenDots),
             _ => kept.push(segment),
         }
     }
@@ -213,19 +213,23 @@ fn rewritten(path: &[u8], slashes: EscapedSlashes) -> Result<String, PathFault> 
     Ok(all)
 }
 
-/// Whether a backend that takes escaped delimiters for real ones would find dots.
-fn hides_dots(name: &str) -> bool {
-    if !name.contains('%') {
+/// Whether a backend that takes escaped delimiters for real ones would find dots, be it in what are
+/// parameters to us.
+fn hides_dots(segment: &str) -> bool {
+    if !segment.contains('%') {
         return false;
     }
     let mut pieces = Vec::new();
-    let mut rest = name;
+    let mut rest = segment;
     while let Some(at) = ["%2F", "%5C", "%3B"].iter().filter_map(|it| rest.find(it)).min() {
         pieces.push(&rest[..at]);
         rest = &rest[at + 3..];
     }
-    !pieces.is_empty()
-        && (pieces.iter().any(|it| is_dots(it.as_bytes())) || is_dots(rest.as_bytes()))
+    if pieces.is_empty() {
+        return false;
+    }
+    pieces.push(rest);
+    pieces.iter().any(|piece| is_dots(piece.split(';').next().unwrap_or(piece).as_bytes()))
 }
 
 /// The path with each character in its one spelling; segments are as they were.

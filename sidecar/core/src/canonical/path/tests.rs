@@ -97,6 +97,9 @@ fn escaped_slashes_go_by_the_mode() {
     assert_eq!(with("/a/..%2fadmin", keep), Err(PathFault::HiddenDots));
     assert_eq!(with("/a/x%2F..%2Fadmin", keep), Err(PathFault::HiddenDots));
     assert_eq!(with("/a/x%5C..", keep), Err(PathFault::HiddenDots));
+    assert_eq!(with("/a;x%2F..%2Fadmin", keep), Err(PathFault::HiddenDots));
+    assert_eq!(with("/a;x%2F..;y/admin", keep), Err(PathFault::HiddenDots));
+    assert_eq!(with("/a;x%2Fy..", keep).as_deref(), Ok("/a;x%2Fy.."));
     assert_eq!(with("/a/..%2fadmin", unescape).as_deref(), Ok("/admin"));
     assert_eq!(with("/a%5Cb", unescape).as_deref(), Ok("/a/b"));
 }
@@ -161,12 +164,13 @@ fn reference(path: &str, slashes: EscapedSlashes) -> Option<String> {
     let segments: Vec<&str> = all.split('/').skip(1).collect();
     for (i, segment) in segments.iter().enumerate() {
         let name = segment.split(';').next()?;
-        let replaced = name.replace("%2F", "/").replace("%5C", "/").replace("%3B", "/");
-        let hidden = replaced != name && replaced.split('/').any(|it| it == "." || it == "..");
-        if hidden {
+        let dots = name == "." || name == "..";
+        let replaced = segment.replace("%2F", "/").replace("%5C", "/").replace("%3B", "/");
+        let mut pieces = replaced.split('/').filter_map(|piece| piece.split(';').next());
+        let hidden = replaced != *segment && pieces.any(|piece| piece == "." || piece == "..");
+        if hidden && !dots && !name.is_empty() {
             return None;
         }
-        let dots = name == "." || name == "..";
         if name == ".." {
             stack.pop();
         } else if !dots && !name.is_empty() {
