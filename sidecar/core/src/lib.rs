@@ -3,6 +3,10 @@
 
 pub mod balance;
 pub mod compile;
+pub mod grpc_timeout;
+pub mod health;
+pub mod outlier;
 pub mod reject;
+pub mod retry_budget;
 pub mod routing;
 pub mod snapshot;

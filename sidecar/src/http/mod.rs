@@ -3,6 +3,7 @@
 mod body;
 mod forward;
 mod headers;
+mod mirror;
 mod pipeline;
 mod request_context;
 mod respond;

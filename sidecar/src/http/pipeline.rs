@@ -2,21 +2,28 @@
 //! respond. One load of the snapshot serves them all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
+use segue_sidecar_core::grpc_timeout;
 use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, RouteTable};
 
-use super::body::ResponseBody;
-use super::forward::{Target, forward, prepare};
+use super::body::{Limits, ResponseBody};
+use super::forward::{Answered, GRPC_TIMEOUT, Target, forward, prepare, within};
 use super::headers::{self, Found};
+use super::mirror::mirror;
 use super::request_context::{Direction, RequestContext, admit, is_grpc};
 use super::respond::{self, Reject};
 use crate::body::RequestBody;
+use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::worker::Worker;
+
+/// Longest time without a byte of an answer of the local application.
+const STREAM_IDLE: Duration = Duration::from_mins(5);
 
 /// Serves one request. Whatever happens, there is an answer.
 pub async fn serve(
@@ -56,6 +63,9 @@ async fn serve_outbound(
                 view.cluster(chosen, &worker.upstreams).ok_or(Reject::NoEndpoint)?;
             headers::edit(request.headers_mut(), &route.request_headers);
             rewrite_path(request, to, route)?;
+            if !to.mirrors.is_empty() {
+                mirror(worker, &view, to, request, context);
+            }
             let target = Target { cluster, living, forward: Some(to) };
             send(worker, target, request, context).await?
         }
@@ -101,32 +111,72 @@ async fn send(
     request: &mut Request<RequestBody>,
     context: &RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
-    let counters = &target.living.counters;
-    if !counters.admits_request(worker.index, target.cluster.limits.max_requests) {
-        return Err(Reject::Overflow);
-    }
+    let living = &target.living.cluster;
+    let (counters, limits) = (&living.counters, &target.cluster.limits);
     let arrival = context.arrival;
-    prepare(request, context, target.cluster, target.forward)?;
-    let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
-    let timeout = target.forward.and_then(|forward| forward.timeout);
+    let timeout = timeout(target, request, context);
     let mut deadline =
         worker.deadlines.at(timeout.and_then(|timeout| arrival.checked_add(timeout)));
-    match forward(worker, target, request, &mut deadline).await {
-        Ok(response) => {
+    if !living.line.is_empty() || !counters.admits_request(worker.index, limits.max_requests) {
+        // In a box, because few requests wait.
+        Box::pin(room(worker, target, &mut deadline)).await?;
+    }
+    prepare(request, context, target.cluster, target.forward)?;
+    let idle_timeout = target.forward.map_or(Some(STREAM_IDLE), |forward| forward.idle_timeout);
+    living.requested();
+    let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
+    match forward(worker, target, request, context.grpc, &mut deadline).await {
+        Ok(Answered { response, running }) => {
             let (mut parts, source) = response.into_parts();
             outcome.answered(parts.status);
             let found = Found::scan(&parts.headers);
             if headers::strip_hop_by_hop(&mut parts.headers, found).is_err() {
                 parts.headers.remove(CONNECTION);
             }
-            let body = ResponseBody::tracked(source, deadline, outcome);
+            let limits = Limits {
+                whole: deadline,
+                idle: worker.deadlines.at(None),
+                idle_timeout,
+                grpc: context.grpc,
+            };
+            let body = ResponseBody::tracked(source, limits, outcome, running);
             Ok(Response::from_parts(parts, body))
         }
         Err(reject) => {
             outcome.end(false);
+            living.line.moved();
             Err(reject)
         }
     }
+}
+
+/// How long a request may take: as its route allows, and not longer than a caller of gRPC waits.
+fn timeout(
+    target: Target<'_>,
+    request: &Request<RequestBody>,
+    context: &RequestContext,
+) -> Option<Duration> {
+    let of_route = target.forward.and_then(|forward| forward.timeout);
+    if !context.grpc {
+        return of_route;
+    }
+    let asked = request.headers().get(GRPC_TIMEOUT);
+    let asked = asked.and_then(|value| grpc_timeout::parse(value.as_bytes()));
+    of_route.into_iter().chain(asked).min()
+}
+
+/// Waits in line until the cluster has room for one more request.
+async fn room(worker: &Worker, target: Target<'_>, deadline: &mut Deadline) -> Result<(), Reject> {
+    let (living, limits) = (&target.living.cluster, &target.cluster.limits);
+    let counters = &living.counters;
+    let place = living.line.enter(counters, worker.index, limits.max_pending_requests);
+    let place = place.ok_or(Reject::Overflow)?;
+    while within(deadline, place.next()).await.ok_or(Reject::Timeout)? {
+        if counters.admits_request(worker.index, limits.max_requests) {
+            return Ok(());
+        }
+    }
+    Err(Reject::Overflow)
 }
 
 fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseBody> {
@@ -172,12 +222,14 @@ mod tests {
     use super::*;
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
+    use crate::vitals::Vitals;
 
     /// The codec moves the future of each request once: its size is a cost of each request.
     #[tokio::test]
     async fn the_future_of_a_request_stays_small() {
         let counters = Arc::new(Counters::new(1));
-        let worker = Worker::new(0, &SnapshotHandle::new(), &counters, None);
+        let vitals = Arc::new(Vitals::new(1));
+        let worker = Worker::new(0, &SnapshotHandle::new(), &counters, &vitals, None);
         let request = Request::new(RequestBody::Empty);
         let serving = serve(&worker, Direction::Outbound, request);
         let size = size_of_val(&serving);
