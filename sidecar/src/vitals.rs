@@ -223,12 +223,16 @@ impl ClusterVitals {
             endpoints.retain(|address, _| there(address));
         }
         if cluster.traffic.probe.is_none() {
-            endpoints.values().for_each(|endpoint| self.probed(endpoint, true));
+            for endpoint in endpoints.values() {
+                self.probed(endpoint, true);
+            }
         }
         let Some(policy) = &cluster.traffic.outlier else {
             if detector.ejected() > 0 {
                 *detector = Detector::default();
-                endpoints.values().for_each(|endpoint| self.came_back(endpoint));
+                for endpoint in endpoints.values() {
+                    self.came_back(endpoint);
+                }
             }
             return;
         };
@@ -396,7 +400,9 @@ mod tests {
         let shared = vitals.cluster(&cluster).unwrap();
         let (ejected, sick) =
             (shared.endpoint(address(0), false), shared.endpoint(address(1), true));
-        (0..5).for_each(|_| shared.observe(&cluster, &ejected, 0, Sign::Error));
+        for _ in 0..5 {
+            shared.observe(&cluster, &ejected, 0, Sign::Error);
+        }
         assert!(!ejected.is_good() && !sick.is_good());
         let probe = Probe {
             kind: ProbeKind::Tcp,

@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::uri::PathAndQuery;
 use http::{Request, StatusCode};
 use segue_sidecar_core::health::Thresholds;
 use segue_sidecar_core::retry_budget::RetryBudget;
@@ -145,8 +146,9 @@ fn probe(kind: ProbeKind) -> Probe {
 }
 
 fn http_probe() -> ProbeKind {
-    let path = "/healthz".parse().unwrap();
-    ProbeKind::Http { host: None, path, http2: false, expected: [200..300].into() }
+    let path = PathAndQuery::from_static("/healthz");
+    let expected = std::iter::once(200..300).collect();
+    ProbeKind::Http { host: None, path, http2: false, expected }
 }
 
 #[tokio::test]

@@ -116,7 +116,9 @@ mod tests {
             let mut purse = Purse::new(budget, 1);
             let (mut requests, mut repeated) = (0, 0);
             for &(come, fail) in &seconds {
-                (0..come).for_each(|_| purse.requested());
+                for _ in 0..come {
+                    purse.requested();
+                }
                 requests += come;
                 repeated += paid(&mut purse, budget, fail);
                 purse.second(budget);

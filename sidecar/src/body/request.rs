@@ -1,4 +1,7 @@
-//! What callers send, on its way through one chunk at a time: nothing is collected.
+//! What callers send, on its way through one chunk at a time: nothing is collected, but what may have
+//! to be sent again.
+
+mod kept;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +13,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::kept::Kept;
+pub use kept::Kept;
 
 /// A body that broke off.
 #[derive(Debug, Error)]

@@ -24,7 +24,7 @@ use crate::upstream::{Instances, SnapshotView};
 use crate::worker::Worker;
 
 /// A copy whose route has no limit ends after this time.
-const LONGEST_TIME: Duration = Duration::from_secs(60);
+const LONGEST_TIME: Duration = Duration::from_mins(1);
 /// Answers up to this size are read to their end, so that the connection can be used again.
 const MOST_READ_BYTES: usize = 1 << 20;
 

@@ -186,7 +186,7 @@ fn whole_percent(scope: &mut Scope<'_>, text: &str, default: u8, path: &str) -> 
     }
     // A bad one was told when it was read.
     let hundredths = format::percent(text).unwrap_or_default();
-    if hundredths % 100 != 0 {
+    if !hundredths.is_multiple_of(100) {
         scope.fault(path, format!("{text} is no whole percentage"), "such as 20%");
     }
     (hundredths / 100) as u8

@@ -202,7 +202,7 @@ fn maglev(size: Option<u64>) -> Result<TableKind, Fault> {
 
 fn is_prime(number: u64) -> bool {
     let divides = |divisor: u64| number.is_multiple_of(divisor);
-    number > 1 && !(2..).take_while(|divisor| divisor * divisor <= number).any(divides)
+    number > 1 && !(2..=number.isqrt()).any(divides)
 }
 
 fn hashed(

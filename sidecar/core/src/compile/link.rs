@@ -283,12 +283,11 @@ impl Linker {
                 && (connect_timeout, limits) == (&cluster.connect_timeout, &cluster.limits)
                 && (traffic, endpoints) == (&cluster.traffic, &cluster.endpoints)
         };
-        let cluster = match before.filter(same) {
-            Some(before) => Arc::clone(&before.cluster),
-            None => {
-                let keys = balance::key_table(&cluster.traffic.algorithm, &cluster.endpoints);
-                Arc::new(Cluster { keys, ..cluster })
-            }
+        let cluster = if let Some(before) = before.filter(same) {
+            Arc::clone(&before.cluster)
+        } else {
+            let keys = balance::key_table(&cluster.traffic.algorithm, &cluster.endpoints);
+            Arc::new(Cluster { keys, ..cluster })
         };
         let linked = LinkedCluster {
             spec: Arc::clone(spec),

@@ -36,6 +36,8 @@ fn balanced(algorithm: Algorithm, slow_start: u64) -> TrafficPolicy {
     TrafficPolicy { balancer, ..TrafficPolicy::default() }
 }
 
+type Names = &'static [&'static str];
+
 /// The types of the policies that a client chooses from, without their packages.
 fn policies(cluster: &Cluster) -> Vec<String> {
     let policies = cluster.load_balancing_policy.iter().flat_map(|list| &list.policies);
@@ -50,7 +52,7 @@ fn policies(cluster: &Cluster) -> Vec<String> {
 #[test]
 fn each_client_finds_a_policy_that_it_knows() {
     let hashing = Hashing { by: SplitBy::Cookie("sid".to_owned()), max_load_percent: None };
-    let table: [(Algorithm, &[&str], &[&str], &[&str]); 6] = [
+    let table: [(Algorithm, Names, Names, Names); 6] = [
         (Algorithm::RoundRobin, &[], &[], &[]),
         (
             Algorithm::LeastRequest,

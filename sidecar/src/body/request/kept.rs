@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::request::{BodyError, RequestBody};
+use super::{BodyError, RequestBody};
 
 /// A body of which more has passed cannot be sent again.
 const MOST_KEPT_BYTES: usize = 64 * 1024;
