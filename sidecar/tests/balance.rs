@@ -209,9 +209,10 @@ async fn requests_beyond_the_cap_wait_for_those_before() {
         let plane = plane(&Chat { limits, ..Chat::http1(upstream.address) });
         let begun = upstream.requests();
         let mut running = Vec::new();
-        for (i, mut caller) in callers(&plane, 2).await.into_iter().enumerate() {
+        // Of five on two workers at least three share one, where one connection has to do.
+        for (i, mut caller) in callers(&plane, 5).await.into_iter().enumerate() {
             if i > 0 {
-                until("the first runs", || upstream.requests() == begun + 1).await;
+                until("the first runs", || upstream.requests() > begun).await;
             }
             running.push(tokio::spawn(async move { caller.get("/brief").await.0 }));
         }

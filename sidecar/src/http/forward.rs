@@ -130,7 +130,7 @@ pub async fn forward(
                 }
             }
             Ok(Err(failed)) if failed.cause == Cause::Full && failed.again => {
-                drop(running);
+                running.found_no_room();
                 let waiting = place.take().map_or_else(|| line_up(target, worker), Ok)?;
                 // In a box, as every wait that few requests have.
                 if !Box::pin(within(deadline, waiting.next())).await.ok_or(Reject::Timeout)? {

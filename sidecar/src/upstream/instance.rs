@@ -48,7 +48,11 @@ struct Watched {
 }
 
 /// A request that runs on an endpoint, until it is dropped.
-pub struct Running(Rc<Instance>);
+pub struct Running {
+    on: Rc<Instance>,
+    /// Whether its end makes room for another one.
+    makes_room: bool,
+}
 
 impl Instance {
     /// An endpoint that nothing is known of. `joined` where others were there before it.
@@ -72,7 +76,7 @@ impl Instance {
     /// Counts a request that begins to run.
     pub fn run(self: &Rc<Self>) -> Running {
         self.running.set(self.running.get() + 1);
-        Running(Rc::clone(self))
+        Running { on: Rc::clone(self), makes_room: true }
     }
 
     /// The time from `begun` to the head of an answer.
@@ -83,10 +87,19 @@ impl Instance {
     }
 }
 
+impl Running {
+    /// Ends it without news for those who wait: it found no room itself, and would wake itself.
+    pub fn found_no_room(mut self) {
+        self.makes_room = false;
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.set(self.0.running.get().saturating_sub(1));
-        self.0.line.moved();
+        self.on.running.set(self.on.running.get().saturating_sub(1));
+        if self.makes_room {
+            self.on.line.moved();
+        }
     }
 }
 
