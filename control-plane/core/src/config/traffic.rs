@@ -6,7 +6,7 @@ use segue_proto::config::v1::health_check::Probe as Asked;
 use segue_proto::config::v1::load_balancer::Algorithm;
 use segue_proto::config::v1::split_by::Key;
 use segue_proto::config::v1::{
-    HealthCheck, LoadBalancer, OutlierDetection, SplitBy, TrafficPolicySpec,
+    HealthCheck, LoadBalancer, OutlierDetection, Protocol, ServiceSpec, SplitBy, TrafficPolicySpec,
 };
 use segue_shared::ids::ServiceName;
 
@@ -34,6 +34,16 @@ pub(super) fn check(
         scope.no_wildcard(&tls.sni, "spec.tls.sni");
     }
     let service = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef")?;
+    let protocol = services.spec(&service).map(ServiceSpec::protocol);
+    if !matches!(protocol, Some(Protocol::Http2 | Protocol::Grpc))
+        && health_check.as_ref().is_some_and(|it| matches!(it.probe, mesh::Probe::Grpc(_)))
+    {
+        scope.fault(
+            "spec.healthCheck.grpc",
+            format!("Service {service} does not speak HTTP/2, which gRPC needs"),
+            "probe by http or tcp, or give the service the protocol grpc or http2",
+        );
+    }
     let pool = spec.connection_pool.unwrap_or_default();
     let policy = mesh::TrafficPolicy {
         balancer,

@@ -48,7 +48,7 @@ fn what_is_not_written_has_its_default() {
         healthy_threshold: 1,
     };
     assert_eq!(checked("healthCheck: {tcp: {}}").unwrap().health_check, Some(expected));
-    let often = checked("healthCheck: {grpc: {}, interval: 200ms}").unwrap().health_check.unwrap();
+    let often = checked("healthCheck: {tcp: {}, interval: 200ms}").unwrap().health_check.unwrap();
     assert_eq!(often.timeout, Duration::from_millis(200));
     let budget = checked("retryBudget: {}").unwrap().retry_budget;
     assert_eq!(budget, Some(RetryBudget { percent: 20, min_per_second: 3 }));
@@ -94,5 +94,7 @@ fn times_and_shares_must_make_sense() {
     let long = checked("outlierDetection: {baseEjectionTime: 10m}").unwrap().outlier.unwrap();
     assert_eq!(long.max_ejection_time, Duration::from_mins(10));
     assert_eq!(faults("healthCheck: {tcp: {}, timeout: 6s}"), ["spec.healthCheck.timeout"]);
+    // The service speaks HTTP/1.1, over which no server of gRPC answers.
+    assert_eq!(faults("healthCheck: {grpc: {}}"), ["spec.healthCheck.grpc"]);
     assert_eq!(faults("retryBudget: {percent: 0.1%}"), ["spec.retryBudget.percent"]);
 }
