@@ -20,8 +20,9 @@ const WARM_AT_ONCE: usize = 64;
 
 /// Readies a cluster for its first request.
 pub trait Warm: Send + Sync + 'static {
-    /// Connects to one endpoint and keeps or drops the connection; whether it came about. Bounded
-    /// by the caller with the cluster's connect timeout.
+    /// Connects to one endpoint and keeps or drops the connection; whether it came about. Where
+    /// endpoints are probed, one of them must pass. Bounded by the caller with the cluster's connect
+    /// timeout, or the probe's.
     fn warm(&self, cluster: &Arc<Cluster>) -> impl Future<Output = bool> + Send;
 }
 
@@ -72,7 +73,9 @@ pub async fn activate(
     let total = cold.len();
     let warming = stream::iter(cold)
         .map(|cluster| async move {
-            let warmed = tokio::time::timeout(cluster.connect_timeout, warm.warm(&cluster)).await;
+            let probe = cluster.traffic.probe.as_ref().map_or(Duration::ZERO, |it| it.timeout);
+            let limit = cluster.connect_timeout.max(probe);
+            let warmed = tokio::time::timeout(limit, warm.warm(&cluster)).await;
             if warmed != Ok(true) {
                 tracing::warn!(cluster = %cluster.name, "no endpoint answers yet");
             }
@@ -108,20 +111,13 @@ fn cold_clusters(current: &CompiledSnapshot, next: &CompiledSnapshot) -> Vec<Arc
 
 #[cfg(test)]
 mod tests {
-    use segue_sidecar_core::snapshot::{ClusterTable, Endpoint, HttpVersion, PoolLimits};
+    use segue_sidecar_core::snapshot::{ClusterTable, Endpoint};
 
     use super::*;
 
     fn cluster(name: &str, endpoints: u16) -> Arc<Cluster> {
-        let endpoint = |i| Endpoint { address: ([127, 0, 0, 1], 9000 + i).into(), weight: 1 };
-        Arc::new(Cluster {
-            name: name.into(),
-            version: None,
-            http: HttpVersion::Http1,
-            connect_timeout: Duration::from_secs(1),
-            limits: PoolLimits::default(),
-            endpoints: (0..endpoints).map(endpoint).collect(),
-        })
+        let endpoint = |i| Endpoint::new(([127, 0, 0, 1], 9000 + i).into());
+        Arc::new(Cluster::new(name.into(), (0..endpoints).map(endpoint).collect()))
     }
 
     fn snapshot(clusters: &[(&str, u16)], routed: usize) -> CompiledSnapshot {

@@ -14,13 +14,14 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin, AdminError};
 use crate::control_plane::ControlPlaneError;
+use crate::health::{self, ProbeWarm};
 use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::snapshot_file::{self, DataLock, SnapshotFileError};
 use crate::snapshot_handle::SnapshotHandle;
-use crate::upstream::ConnectWarm;
+use crate::vitals::Vitals;
 use crate::workers::{WorkerSettings, Workers, WorkersError};
 use crate::xds::{self, XdsSettings};
 
@@ -93,6 +94,7 @@ pub async fn start_with(
         door: Arc::new(settings.door()),
     };
     let counters = Arc::new(Counters::new(worker_settings.workers));
+    let vitals = Arc::new(Vitals::new(worker_settings.workers));
     // First what the disk holds, so that the first caller already meets it.
     let client = xds::spawn(
         XdsSettings {
@@ -104,13 +106,13 @@ pub async fn start_with(
             ..XdsSettings::new("", settings.node_id())
         },
         snapshots.clone(),
-        ConnectWarm,
+        ProbeWarm::new(Arc::clone(&vitals)),
         stop.clone(),
     )
     .await;
     // From here on a failure must end what was begun.
     let following = stop.clone().drop_guard();
-    let workers = Workers::start(&snapshots, &worker_settings, &counters, &drain)?;
+    let workers = Workers::start(&snapshots, &worker_settings, &counters, &vitals, &drain)?;
     let begun = drain.clone().drop_guard();
     let report = Report {
         control_planes,
@@ -125,10 +127,13 @@ pub async fn start_with(
         counters: Arc::clone(&counters),
     };
     let reporting = tokio::spawn(report.run(stop.clone(), draw));
+    let watching = health::watch(snapshots.clone(), Arc::clone(&vitals), stop.clone());
+    let watching = tokio::spawn(watching);
     let admin = Admin {
         node_id: settings.node_id(),
         snapshots: snapshots.clone(),
         counters,
+        vitals,
         gate,
         delivery: client.delivery,
         status: client.status,
@@ -155,7 +160,7 @@ pub async fn start_with(
         workers,
         drain,
         stop,
-        control: vec![client.join, reporting, serving],
+        control: vec![client.join, reporting, watching, serving],
         _data_lock: data_lock,
     })
 }

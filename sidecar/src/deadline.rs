@@ -98,6 +98,20 @@ impl Deadline {
         self.at
     }
 
+    /// Another moment from now on.
+    pub fn reset(&mut self, at: Option<Instant>) {
+        self.leave();
+        self.at = at;
+    }
+
+    fn leave(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.table.entries.borrow_mut()[place] = Entry::Free;
+            self.table.free.borrow_mut().push(place);
+            self.table.armed.set(self.table.armed.get() - 1);
+        }
+    }
+
     /// Ready when the moment has passed.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
@@ -120,11 +134,7 @@ impl Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.table.entries.borrow_mut()[place] = Entry::Free;
-            self.table.free.borrow_mut().push(place);
-            self.table.armed.set(self.table.armed.get() - 1);
-        }
+        self.leave();
     }
 }
 
@@ -151,6 +161,12 @@ mod tests {
                     assert!((wait..=wait + TICK * 2).contains(&begun.elapsed()));
                 }
                 assert!(start.elapsed() >= Duration::from_millis(3075));
+                let mut moved = table.at(Some(Instant::now()));
+                moved.reset(Some(Instant::now() + TICK * 3));
+                let begun = Instant::now();
+                poll_fn(|context| moved.poll(context)).await;
+                assert!(begun.elapsed() >= TICK * 3);
+                moved.reset(None);
                 assert_eq!((table.armed.get(), table.entries.borrow().len()), (0, 1));
             })
             .await;

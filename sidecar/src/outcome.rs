@@ -49,7 +49,13 @@ pub struct Slot {
     failures: AtomicU64,
     cancelled: AtomicU64,
     retries: AtomicU64,
+    retries_refused: AtomicU64,
+    retrying: AtomicU64,
     in_flight: AtomicU64,
+    pending: AtomicU64,
+    copying: AtomicU64,
+    copies: AtomicU64,
+    copies_failed: AtomicU64,
     connections: AtomicU64,
     connects: AtomicU64,
     connect_failures: AtomicU64,
@@ -69,8 +75,16 @@ pub struct Totals {
     pub cancelled: u64,
     /// Attempts after the first.
     pub retries: u64,
+    /// Attempts after the first that the budget did not allow.
+    pub retries_refused: u64,
     /// Requests now.
     pub in_flight: u64,
+    /// Requests that wait for room now.
+    pub pending: u64,
+    /// Copies of other versions' requests that are over.
+    pub copies: u64,
+    /// Those of them that got no answer.
+    pub copies_failed: u64,
     /// Connections now.
     pub connections: u64,
     /// Connections opened.
@@ -137,6 +151,26 @@ impl ClusterCounters {
         &self.slots[worker % self.slots.len()]
     }
 
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether one more request may wait.
+    pub fn admits_pending(&self, worker: usize, most: u32) -> bool {
+        self.admits(worker, most, |slot| &slot.pending)
+    }
+
+    /// Whether one more copy of a request stays below `most`.
+    pub fn admits_copy(&self, worker: usize, most: u32) -> bool {
+        self.admits(worker, most, |slot| &slot.copying)
+    }
+
+    /// Whether one more repetition stays below `most`.
+    pub fn admits_retry(&self, worker: usize, most: u32) -> bool {
+        self.admits(worker, most, |slot| &slot.retrying)
+    }
+
     /// Whether one more request stays below `most`. Large caps may be exceeded by an eighth.
     pub fn admits_request(&self, worker: usize, most: u32) -> bool {
         self.admits(worker, most, |slot| &slot.in_flight)
@@ -165,7 +199,11 @@ impl ClusterCounters {
             totals.failures += slot.failures.load(Relaxed);
             totals.cancelled += slot.cancelled.load(Relaxed);
             totals.retries += slot.retries.load(Relaxed);
+            totals.retries_refused += slot.retries_refused.load(Relaxed);
             totals.in_flight += slot.in_flight.load(Relaxed);
+            totals.pending += slot.pending.load(Relaxed);
+            totals.copies += slot.copies.load(Relaxed);
+            totals.copies_failed += slot.copies_failed.load(Relaxed);
             totals.connections += slot.connections.load(Relaxed);
             totals.connects += slot.connects.load(Relaxed);
             totals.connect_failures += slot.connect_failures.load(Relaxed);
@@ -185,6 +223,45 @@ impl Slot {
     /// One more attempt for a request.
     pub fn retried(&self) {
         add(&self.retries, 1);
+    }
+
+    /// One more attempt would have been good, and was not allowed.
+    pub fn retry_refused(&self) {
+        add(&self.retries_refused, 1);
+    }
+
+    /// A request is repeated from now on.
+    pub fn retrying(&self) {
+        add(&self.retrying, 1);
+    }
+
+    /// A repeated request has its answer.
+    pub fn retries_no_more(&self) {
+        add(&self.retrying, u64::MAX);
+    }
+
+    /// A copy of a request is on its way.
+    pub fn copies(&self) {
+        add(&self.copying, 1);
+    }
+
+    /// A copy of a request is over.
+    pub fn copied(&self, answered: bool) {
+        add(&self.copying, u64::MAX);
+        add(&self.copies, 1);
+        if !answered {
+            add(&self.copies_failed, 1);
+        }
+    }
+
+    /// A request waits for room.
+    pub fn waits(&self) {
+        add(&self.pending, 1);
+    }
+
+    /// A request waits no more.
+    pub fn waits_no_more(&self) {
+        add(&self.pending, u64::MAX);
     }
 
     /// A connection was opened.

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use segue_sidecar_core::snapshot::{Cluster, Endpoint, HttpVersion, PoolLimits};
+use segue_sidecar_core::balance::mixed;
+use segue_sidecar_core::snapshot::{Cluster, Endpoint, HttpVersion};
 use tokio::time::Instant;
 
 use crate::deadline::Deadlines;
@@ -16,7 +17,8 @@ use crate::listener::ConnectionWatches;
 use crate::outcome::Counters;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::{SnapshotCache, SnapshotHandle};
-use crate::upstream::{SnapshotView, UpstreamCluster, Upstreams};
+use crate::upstream::{Living, SnapshotView, Upstreams};
+use crate::vitals::Vitals;
 
 /// Name under which requests to the local application are counted.
 pub const APP_CLUSTER: &str = "inbound";
@@ -44,10 +46,9 @@ pub struct Worker {
 
 /// The local application.
 struct App {
-    http1: Cluster,
-    http2: Cluster,
+    http1: (Cluster, Living),
+    http2: (Cluster, Living),
     protocol: AppProtocol,
-    living: Rc<UpstreamCluster>,
 }
 
 impl Worker {
@@ -56,17 +57,19 @@ impl Worker {
         index: usize,
         snapshots: &SnapshotHandle,
         counters: &Arc<Counters>,
+        vitals: &Arc<Vitals>,
         app: Option<(SocketAddr, AppProtocol)>,
     ) -> Self {
+        let upstreams = Upstreams::new(index, Arc::clone(counters), Arc::clone(vitals));
         let mut cache = snapshots.cached();
         let view = Rc::new(SnapshotView::new(Arc::clone(cache.load())));
         Self {
             index,
             deadlines: Rc::default(),
             watches: ConnectionWatches::default(),
-            upstreams: Upstreams::new(index, Arc::clone(counters)),
+            app: app.map(|(address, protocol)| App::new(address, protocol, &upstreams)),
+            upstreams,
             counters: Arc::clone(counters),
-            app: app.map(|(address, protocol)| App::new(address, protocol, index, counters)),
             cache: RefCell::new(cache),
             view: RefCell::new(view),
             draining: Cell::new(false),
@@ -87,28 +90,27 @@ impl Worker {
     }
 
     /// The local application as a cluster, in the protocol that suits a request.
-    pub fn app(&self, grpc: bool) -> Option<(&Cluster, &Rc<UpstreamCluster>)> {
+    pub fn app(&self, grpc: bool) -> Option<(&Cluster, &Living)> {
         let app = self.app.as_ref()?;
-        let cluster = match app.protocol {
+        let (cluster, living) = match app.protocol {
             AppProtocol::Http2 => &app.http2,
             AppProtocol::Auto if grpc => &app.http2,
             AppProtocol::Auto | AppProtocol::Http1 => &app.http1,
         };
-        Some((cluster, &app.living))
+        Some((cluster, living))
     }
 
     /// Requests that run in the local application, of all workers.
     pub fn app_requests(&self) -> u64 {
-        self.app.as_ref().map_or(0, |app| app.living.counters.totals().in_flight)
+        let app = self.app.as_ref();
+        app.map_or(0, |app| app.http1.1.cluster.counters.totals().in_flight)
     }
 
-    /// A uniform draw (splitmix64).
+    /// A uniform draw.
     pub fn draw(&self) -> u64 {
         let state = self.draws.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.draws.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        mixed(state)
     }
 
     /// Whether the worker is about to end.
@@ -126,24 +128,28 @@ impl Worker {
         let view = self.view();
         self.watches.tick(now, false);
         self.upstreams.tick(now, &view.snapshot);
-        if let Some(app) = &self.app {
-            app.living.tick(now, &app.http1);
+        if let Some(App { http1: (cluster, living), .. }) = &self.app {
+            // Both protocols share one living part.
+            living.cluster.tick(now, cluster);
         }
     }
 }
 
 impl App {
-    fn new(address: SocketAddr, protocol: AppProtocol, worker: usize, counters: &Counters) -> Self {
+    fn new(address: SocketAddr, protocol: AppProtocol, upstreams: &Upstreams) -> Self {
+        let endpoints: Arc<[Endpoint]> = [Endpoint::new(address)].into();
         let cluster = |http| Cluster {
-            name: Arc::from(APP_CLUSTER),
-            version: None,
             http,
             connect_timeout: APP_CONNECT_TIMEOUT,
-            limits: PoolLimits::default(),
-            endpoints: Arc::new([Endpoint { address, weight: 1 }]),
+            ..Cluster::new(Arc::from(APP_CLUSTER), Arc::clone(&endpoints))
         };
-        let http1 = cluster(HttpVersion::Http1);
-        let living = Rc::new(UpstreamCluster::new(&http1, worker, counters));
-        Self { http1, http2: cluster(HttpVersion::Http2), protocol, living }
+        let (http1, http2) = (cluster(HttpVersion::Http1), cluster(HttpVersion::Http2));
+        let shared = upstreams.apart(&http1);
+        let living = |cluster: &Cluster| Living {
+            instances: shared.instances(cluster),
+            cluster: Rc::clone(&shared),
+        };
+        let (living1, living2) = (living(&http1), living(&http2));
+        Self { http1: (http1, living1), http2: (http2, living2), protocol }
     }
 }

@@ -19,6 +19,7 @@ use crate::listener::{BindError, ConnectionGate, Listener, Verdict, accept, bind
 use crate::outcome::Counters;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::SnapshotHandle;
+use crate::vitals::Vitals;
 use crate::worker::Worker;
 
 /// Between looks at connections and pools.
@@ -77,6 +78,7 @@ impl Workers {
         snapshots: &SnapshotHandle,
         settings: &WorkerSettings,
         counters: &Arc<Counters>,
+        vitals: &Arc<Vitals>,
         drain: &DrainSignal,
     ) -> Result<Self, WorkersError> {
         let count = settings.workers.max(1);
@@ -90,11 +92,12 @@ impl Workers {
         for index in 0..count {
             let sockets = std::mem::take(&mut sockets[index]);
             let (snapshots, counters) = (snapshots.clone(), Arc::clone(counters));
+            let vitals = Arc::clone(vitals);
             let (settings, drain) = (settings.clone(), drain.clone());
             let (end, at_end) = oneshot::channel();
             ended.push(at_end);
             thread::Builder::new().name(format!("segue-worker-{index}")).spawn(move || {
-                let worker = Worker::new(index, &snapshots, &counters, settings.app);
+                let worker = Worker::new(index, &snapshots, &counters, &vitals, settings.app);
                 if let Err(error) = run(worker, sockets, &settings, &drain) {
                     tracing::error!(%error, worker = index, "a worker cannot run");
                 }

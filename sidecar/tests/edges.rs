@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
 use segue_sidecar_core::snapshot::{HttpVersion, PoolLimits, Retry};
 use support::{Caller, Chat, empty, plane, raw, read, until, upstream, whole};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -115,18 +116,8 @@ async fn a_body_that_nobody_reads_costs_no_request_behind_it() {
     let plane = plane(&Chat::http1(nobody().await));
     for (host, status) in [("nowhere", 404), ("chat", 503)] {
         let ask = format!(
-            "POST / HTTP/1.1
-Host: {host}
-Transfer-Encoding: chunked
-
-\
-             1
-a
-1
-b
-0
-
-"
+            "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
         );
         let answer = raw(plane.outbound, &ask.repeat(2)).await;
         assert_eq!(answer.matches(&format!("HTTP/1.1 {status}")).count(), 2, "{answer}");
@@ -238,8 +229,10 @@ async fn a_routes_retries_go_to_the_answer_that_it_wants() {
     let retry = Retry {
         attempts: 2,
         statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
-        connect_failure: true,
+        grpc_statuses: 0,
+        reset: false,
         backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_millis(1),
     };
     let plane = plane(&Chat { retry: Some(retry), ..Chat::http1(upstream.address) });
     let mut caller = Caller::connect(HttpVersion::Http1, plane.outbound).await;
@@ -251,7 +244,7 @@ async fn a_routes_retries_go_to_the_answer_that_it_wants() {
 #[tokio::test]
 async fn requests_beyond_the_cap_are_503() {
     let upstream = upstream(HttpVersion::Http1).await;
-    let limits = PoolLimits { max_requests: 1, ..PoolLimits::default() };
+    let limits = PoolLimits { max_requests: 1, max_pending_requests: 0, ..PoolLimits::default() };
     let plane = plane(&Chat { limits, ..Chat::http1(upstream.address) });
     let mut first = Caller::connect(HttpVersion::Http1, plane.outbound).await;
     let mut second = Caller::connect(HttpVersion::Http1, plane.outbound).await;
@@ -325,4 +318,84 @@ async fn the_drain_lets_running_requests_end() {
     plane.workers.drained().await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert!(tokio::net::TcpStream::connect(plane.outbound).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_is_cut_and_grpc_callers_are_told() {
+    let upstream = upstream(HttpVersion::Http2).await;
+    for (timeout, idle_timeout) in [
+        (Some(Duration::from_millis(150)), None),
+        (Some(Duration::from_secs(10)), Some(Duration::from_millis(150))),
+    ] {
+        let plane = plane(&Chat { timeout, idle_timeout, ..Chat::http2(upstream.address) });
+        let mut caller = Caller::connect(HttpVersion::Http2, plane.outbound).await;
+        let begun = Instant::now();
+        let request =
+            Request::post("http://chat/stalls").header("content-type", "application/grpc");
+        let response = caller.request(request.body(empty()).unwrap()).await;
+        let whole = response.into_body().collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["grpc-status"], "4");
+        assert_eq!(whole.to_bytes(), "begun");
+        let response =
+            caller.request(Request::get("http://chat/stalls").body(empty()).unwrap()).await;
+        assert!(response.into_body().collect().await.is_err());
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        let totals = plane.counters.all()[0].totals();
+        assert_eq!((totals.failures, totals.in_flight), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_grpc_caller_counts_and_what_is_left_is_told() {
+    let upstream = upstream(HttpVersion::Http2).await;
+    let plane = plane(&Chat::http2(upstream.address));
+    let mut caller = Caller::connect(HttpVersion::Http2, plane.outbound).await;
+    let ask = |path: &str, timeout: Option<&str>| {
+        let request = Request::post(format!("http://chat{path}"));
+        let request = request.header("content-type", "application/grpc");
+        let request = timeout.into_iter().fold(request, |it, time| it.header("grpc-timeout", time));
+        request.body(empty()).unwrap()
+    };
+    let begun = Instant::now();
+    let response = caller.request(ask("/never", Some("200m"))).await;
+    assert_eq!(response.headers()["grpc-status"], "4");
+    assert!(begun.elapsed() < Duration::from_secs(3), "the route allows ten seconds");
+    // The smaller of both, and a malformed one is none.
+    for (timeout, most) in [(Some("5S"), 5.0), (Some("1H"), 10.0), (None, 10.0), (Some("x"), 10.0)]
+    {
+        let head = read(caller.request(ask("/head", timeout)).await).await;
+        let told = head.lines().find_map(|line| line.strip_prefix("grpc-timeout: ")).unwrap();
+        let left = segue_sidecar_core::grpc_timeout::parse(told.as_bytes()).unwrap().as_secs_f64();
+        assert!((most - 3.0..most).contains(&left), "{timeout:?}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_too_long_is_repeated_where_that_is_safe() {
+    let (slow, fast) = (upstream(HttpVersion::Http1).await, upstream(HttpVersion::Http1).await);
+    let retry = Retry {
+        attempts: 1,
+        statuses: Vec::new(),
+        grpc_statuses: 0,
+        reset: false,
+        backoff: Duration::ZERO,
+        max_backoff: Duration::ZERO,
+    };
+    let mut chat = Chat {
+        retry: Some(retry),
+        try_timeout: Some(Duration::from_millis(150)),
+        ..Chat::http1(slow.address)
+    };
+    chat.endpoints.push(fast.address);
+    let plane = plane(&chat);
+    let mut caller = Caller::connect(HttpVersion::Http1, plane.outbound).await;
+    let begun = Instant::now();
+    let (status, body) = caller.get("/never").await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{body}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let requests = || slow.requests() + fast.requests();
+    assert_eq!((slow.requests(), fast.requests()), (1, 1), "the second one went elsewhere");
+    let response = caller.send("POST", "/never", empty()).await;
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(requests(), 3, "a POST is not repeated");
 }

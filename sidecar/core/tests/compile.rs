@@ -5,20 +5,21 @@ mod sample;
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::{
-    HeaderValue, HeaderValueOption, HealthCheck, TransportSocket, TypedExtensionConfig,
+    HeaderValue, HeaderValueOption, RuntimeFractionalPercent, TransportSocket, TypedExtensionConfig,
 };
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HostRewriteSpecifier,
+    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
 };
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
     FilterConfig, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::google::protobuf::{Any, Duration as PbDuration};
 use http::{HeaderMap, HeaderName, StatusCode};
 use proptest::prelude::*;
@@ -108,10 +109,37 @@ fn timeouts_retries_and_rewrites_come_through() {
     });
     let forward = one_route(&message);
     assert_eq!((forward.timeout, forward.try_timeout), (None, Some(Duration::from_secs(2))));
+    assert_eq!(forward.idle_timeout, Some(Duration::from_mins(5)));
     assert_eq!(forward.host_rewrite.unwrap(), "up");
     let retry = forward.retry.unwrap();
-    assert!(retry.connect_failure);
+    assert!(retry.reset);
+    assert_eq!(retry.max_backoff, Duration::from_millis(250));
     assert_eq!(retry.statuses.iter().map(StatusCode::as_u16).collect::<Vec<_>>(), [502, 503, 504]);
+}
+
+#[test]
+fn copies_go_to_another_cluster() {
+    let mut message = routes(&[("chat", "a")]);
+    let fraction = |numerator, denominator| RuntimeFractionalPercent {
+        default_value: Some(FractionalPercent { numerator, denominator }),
+        ..Default::default()
+    };
+    let to = |cluster: &str, fraction| RequestMirrorPolicy {
+        cluster: cluster.to_owned(),
+        runtime_fraction: fraction,
+        ..Default::default()
+    };
+    action(&mut message).request_mirror_policies =
+        vec![to("b", Some(fraction(250, 1))), to("a", None)];
+    let compiled = routes_of(&message);
+    assert_eq!(compiled.hosts[0].clusters, ["a".into(), "b".into()]);
+    let mirrors = one_route(&message).mirrors;
+    let shares: Vec<(u32, u32)> =
+        mirrors.iter().map(|it| (it.cluster.0, it.share_millionths)).collect();
+    assert_eq!(shares, [(1, 25_000), (0, 1_000_000)]);
+    action(&mut message).request_mirror_policies[1].cluster.clear();
+    let expected = "virtual_hosts[0].routes[0].route.request_mirror_policies[1].cluster";
+    assert_eq!(refused(type_urls::ROUTE, &message).0, expected);
 }
 
 #[test]
@@ -232,7 +260,7 @@ fn a_cluster_that_means_something_else_is_refused() {
     };
     let tls = TransportSocket { name: "envoy.transport_sockets.tls".into(), ..Default::default() };
     assert_eq!(at(&|it| it.transport_socket = Some(tls.clone())), "transport_socket");
-    assert_eq!(at(&|it| it.lb_policy = 2), "lb_policy");
+    assert_eq!(at(&|it| it.lb_policy = 6), "lb_policy");
     assert_eq!(at(&|it| it.cluster_discovery_type = None), "load_assignment");
     assert_eq!(at(&|it| it.connect_timeout = Some(PbDuration::default())), "connect_timeout");
     assert_eq!(at(&|it| it.name.clear()), "name");
@@ -308,8 +336,6 @@ fn an_envelope_with_another_name_is_refused() {
 fn what_only_tunes_does_not_matter() {
     let mut message = cluster("a", false);
     message.alt_stat_name = "stat".into();
-    message.health_checks = vec![HealthCheck::default()];
-    message.outlier_detection = Some(OutlierDetection::default());
     message.upstream_config = Some(TypedExtensionConfig::default());
     assert!(compile_as(type_urls::CLUSTER, &message).is_ok());
     let host = VirtualHost { name: "x".into(), domains: vec!["x".into()], ..Default::default() };

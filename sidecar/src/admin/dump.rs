@@ -75,7 +75,16 @@ pub fn clusters(admin: &Admin) -> Value {
                 value["requests"] = totals.requests.into();
                 value["failures"] = totals.failures.into();
                 value["inFlight"] = totals.in_flight.into();
+                value["pending"] = totals.pending.into();
                 value["connections"] = totals.connections.into();
+            }
+            if let Some(vitals) = admin.vitals.by_name(&it.name) {
+                let endpoints = value["endpoints"].as_array_mut().into_iter().flatten();
+                for (endpoint, value) in it.endpoints.iter().zip(endpoints) {
+                    let (ejected, sick) = vitals.state(endpoint.address);
+                    value["ejected"] = ejected.into();
+                    value["probesFail"] = sick.into();
+                }
             }
             value
         })
@@ -118,13 +127,20 @@ fn cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
         .endpoints
         .iter()
-        .map(|it| json!({ "address": it.address.to_string(), "weight": it.weight }))
+        .map(|it| {
+            json!({
+                "address": it.address.to_string(),
+                "weight": it.weight,
+                "priority": it.priority,
+            })
+        })
         .collect();
     json!({
         "name": &*cluster.name,
         "version": cluster.version.as_ref().map(|(_, version)| version.as_str()),
         "http": http,
         "connectTimeout": cluster.connect_timeout.as_secs_f64(),
+        "loadBalancer": format!("{:?}", cluster.traffic.algorithm),
         "endpoints": endpoints,
     })
 }

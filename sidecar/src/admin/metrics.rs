@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::state::Admin;
 use crate::outcome::{ClusterCounters, LATENCY_BOUNDS, Totals};
+use crate::vitals::VitalTotals;
 
 /// One family of samples.
 struct Family<'a> {
@@ -22,6 +23,7 @@ pub fn render(admin: &Admin) -> String {
             family.sample("", labels, value(totals));
         }
     }
+    health(&mut text, admin);
     responses(&mut text, &clusters);
     latency(&mut text, &clusters);
     let mut family = Family::begin(
@@ -46,7 +48,7 @@ pub fn render(admin: &Admin) -> String {
 
 type Value = fn(&Totals) -> u64;
 
-const SIMPLE: [(&str, &str, &str, Value); 8] = [
+const SIMPLE: [(&str, &str, &str, Value); 12] = [
     ("segue_requests_total", "Requests sent to a version.", "counter", |t| t.requests),
     (
         "segue_request_failures_total",
@@ -58,6 +60,25 @@ const SIMPLE: [(&str, &str, &str, Value); 8] = [
         t.cancelled
     }),
     ("segue_retries_total", "Attempts after the first.", "counter", |t| t.retries),
+    (
+        "segue_retries_refused_total",
+        "Attempts after the first that the retry budget did not allow.",
+        "counter",
+        |t| t.retries_refused,
+    ),
+    ("segue_requests_pending", "Requests that wait for room now.", "gauge", |t| t.pending),
+    (
+        "segue_mirrored_requests_total",
+        "Copies of requests to other versions, whose answers are dropped.",
+        "counter",
+        |t| t.copies,
+    ),
+    (
+        "segue_mirrored_request_failures_total",
+        "Copies of requests that got no answer.",
+        "counter",
+        |t| t.copies_failed,
+    ),
     ("segue_requests_in_flight", "Requests that run now.", "gauge", |t| t.in_flight),
     ("segue_upstream_connections", "Open connections.", "gauge", |t| t.connections),
     ("segue_upstream_connects_total", "Connections opened.", "counter", |t| t.connects),
@@ -68,6 +89,34 @@ const SIMPLE: [(&str, &str, &str, Value); 8] = [
         |t| t.connect_failures,
     ),
 ];
+
+type VitalValue = fn(&VitalTotals) -> u64;
+
+const HEALTH: [(&str, &str, &str, VitalValue); 3] = [
+    ("segue_endpoints_ejected", "Endpoints ejected now.", "gauge", |t| t.ejected),
+    (
+        "segue_endpoint_ejections_total",
+        "Ejections of endpoints for their failures.",
+        "counter",
+        |t| t.ejections,
+    ),
+    ("segue_endpoints_sick", "Endpoints whose probes do not pass now.", "gauge", |t| t.sick),
+];
+
+fn health(text: &mut String, admin: &Admin) {
+    let clusters: Vec<(String, VitalTotals)> = admin
+        .counters
+        .all()
+        .iter()
+        .filter_map(|it| Some((labels(it), admin.vitals.by_name(&it.name)?.totals())))
+        .collect();
+    for (name, help, kind, value) in HEALTH {
+        let mut family = Family::begin(text, name, help, kind);
+        for (labels, totals) in &clusters {
+            family.sample("", labels, value(totals));
+        }
+    }
+}
 
 fn responses(text: &mut String, clusters: &[(String, Totals)]) {
     let help = "Ended requests by class of the answer.";

@@ -267,6 +267,7 @@ mod tests {
             node_id: "test".into(),
             snapshots: SnapshotHandle::new(),
             counters: Arc::new(Counters::new(1)),
+            vitals: Arc::new(crate::vitals::Vitals::new(1)),
             delivery: watch::channel(DeliveryState::default()).1,
             status: watch::channel(XdsStatus::default()).1,
             views: XdsViews::of_nobody(),

@@ -10,6 +10,7 @@ use crate::activate::DeliveryState;
 use crate::listener::ConnectionGate;
 use crate::outcome::Counters;
 use crate::snapshot_handle::SnapshotHandle;
+use crate::vitals::Vitals;
 use crate::xds::{XdsStatus, XdsViews};
 
 /// What the endpoint shows and changes.
@@ -17,6 +18,7 @@ pub struct Admin {
     pub node_id: String,
     pub snapshots: SnapshotHandle,
     pub counters: Arc<Counters>,
+    pub vitals: Arc<Vitals>,
     pub gate: ConnectionGate,
     pub delivery: watch::Receiver<DeliveryState>,
     pub status: watch::Receiver<XdsStatus>,

@@ -4,4 +4,4 @@ mod pump;
 mod request;
 
 pub use pump::{Pump, PumpError};
-pub use request::{BodyError, ReceivedBody, RequestBody};
+pub use request::{BodyError, Kept, ReceivedBody, RequestBody};

@@ -1,13 +1,19 @@
-//! What callers send, on its way through one chunk at a time: nothing is collected.
+//! What callers send, on its way through one chunk at a time: nothing is collected, but what may have
+//! to be sent again.
+
+mod kept;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use segue_sidecar_core::canonical::clean_trailers;
 use thiserror::Error;
+use tokio::sync::oneshot;
+
+pub use kept::Kept;
 
 use crate::http1::{ReadError, ServerBody};
 
@@ -20,6 +26,8 @@ pub enum BodyError {
     Http2(#[from] h2::Error),
     #[error("the request took longer than its route allows")]
     Timeout,
+    #[error("nothing came for the time that the route allows")]
+    Idle,
 }
 
 /// What a caller sends.
@@ -29,7 +37,24 @@ pub enum RequestBody {
     Empty,
     Http1(ServerBody),
     Http2(ReceivedBody),
+    /// A copy of one that passed.
+    Whole(Bytes),
+    /// One that is copied as it passes.
+    Copied(Box<Copied>),
+    /// One that may be sent again.
+    Kept(Kept),
 }
+
+/// A body, and what passed of it.
+pub struct Copied {
+    body: RequestBody,
+    passed: BytesMut,
+    /// Gets the whole; `None` once it has, or where it is too large.
+    done: Option<oneshot::Sender<Bytes>>,
+}
+
+/// Largest copy of a body.
+const MOST_COPIED_BYTES: usize = 64 * 1024;
 
 /// A body that comes over HTTP/2. Its window opens again as chunks are taken.
 pub struct ReceivedBody {
@@ -48,9 +73,57 @@ impl RequestBody {
         if stream.is_end_stream() { Self::Empty } else { Self::Http2(ReceivedBody::new(stream)) }
     }
 
+    /// The body, whose copy is sent once all of it has passed. Larger ones than 64 KiB, and those
+    /// that break off, are not.
+    #[must_use]
+    pub fn copied(self, done: oneshot::Sender<Bytes>) -> Self {
+        Self::Copied(Box::new(Copied { body: self, passed: BytesMut::new(), done: Some(done) }))
+    }
+
+    /// Whether the beginning of it is gone.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Kept(kept) if kept.is_lost())
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
+    }
+}
+
+impl Copied {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    if self.passed.len() + data.len() > MOST_COPIED_BYTES {
+                        self.done = None;
+                        self.passed = BytesMut::new();
+                    } else if self.done.is_some() {
+                        self.passed.extend_from_slice(data);
+                    }
+                }
+                // Whoever knows the length does not ask for the end.
+                if self.body.is_end_stream() {
+                    self.finish();
+                }
+            }
+            Poll::Ready(None) => self.finish(),
+            Poll::Ready(Some(Err(_))) => self.done = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn finish(&mut self) {
+        if let Some(done) = self.done.take() {
+            // Nobody waits for it any more where the copy took too long.
+            let _ = done.send(std::mem::take(&mut self.passed).freeze());
+        }
     }
 }
 
@@ -110,6 +183,10 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Http1(body) => body.poll_next(context).map_err(BodyError::Http1),
             Self::Http2(body) => body.poll_next(context),
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Copied(body) => body.poll_frame(context),
+            Self::Kept(body) => body.poll_next(context),
         }
     }
 
@@ -118,6 +195,9 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Http1(body) => body.is_end(),
             Self::Http2(body) => body.is_end(),
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Copied(body) => body.body.is_end_stream(),
+            Self::Kept(body) => body.is_end(),
         }
     }
 
@@ -126,6 +206,9 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.size_hint(),
             Self::Http2(_) => SizeHint::default(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Copied(body) => body.body.size_hint(),
+            Self::Kept(body) => body.size_hint(),
         }
     }
 }

@@ -2,15 +2,18 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::body::BodyError;
 use crate::deadline::Deadline;
 use crate::http1::{AnswerBody, Wire};
 use crate::outcome::Outcome;
-use crate::upstream::{Http1Body, Http2Body};
+use crate::upstream::{Http1Body, Http2Body, Running};
 
 /// Where an answer's body comes from.
 #[derive(Default)]
@@ -33,31 +36,84 @@ impl ResponseSource {
 /// An answer's body, which ends the request's outcome with itself.
 pub struct ResponseBody {
     source: ResponseSource,
-    deadline: Option<Deadline>,
+    limits: Option<Limits>,
     outcome: Option<Outcome>,
+    /// Counts the request on its endpoint.
+    at: Option<Running>,
     /// It became a tunnel, which is complete whenever it ends.
     switched: bool,
+}
+
+/// How long an answer may take.
+pub struct Limits {
+    /// The end of all of it.
+    pub whole: Deadline,
+    /// The end of the time without a byte; it begins anew with each one.
+    pub idle: Deadline,
+    pub idle_timeout: Option<Duration>,
+    /// Whether the caller reads `grpc-status`, also of an answer that breaks off.
+    pub grpc: bool,
+}
+
+impl Limits {
+    fn poll(&mut self, context: &Context<'_>) -> Option<BodyError> {
+        if self.whole.poll(context).is_ready() {
+            return Some(BodyError::Timeout);
+        }
+        let timeout = self.idle_timeout?;
+        if self.idle.moment().is_none() {
+            self.idle.reset(Instant::now().checked_add(timeout));
+        }
+        self.idle.poll(context).is_ready().then_some(BodyError::Idle)
+    }
 }
 
 impl ResponseBody {
     /// A body that no outcome depends on.
     pub fn of(source: ResponseSource) -> Self {
-        Self { source, deadline: None, outcome: None, switched: false }
+        Self { source, limits: None, outcome: None, at: None, switched: false }
     }
 
     /// A body whose end is the end of the request.
-    pub fn tracked(source: ResponseSource, deadline: Deadline, mut outcome: Outcome) -> Self {
-        if matches!(source, ResponseSource::Empty) {
+    pub fn tracked(
+        source: ResponseSource,
+        limits: Limits,
+        mut outcome: Outcome,
+        at: Running,
+    ) -> Self {
+        let over = matches!(source, ResponseSource::Empty);
+        if over {
             outcome.end(true);
         }
-        let deadline = deadline.moment().is_some().then_some(deadline);
-        Self { source, deadline, outcome: Some(outcome), switched: false }
+        let limited = limits.whole.moment().is_some() || limits.idle_timeout.is_some();
+        Self {
+            source,
+            limits: (limited && !over).then_some(limits),
+            outcome: Some(outcome),
+            at: (!over).then_some(at),
+            switched: false,
+        }
     }
 
     fn ended(&mut self, complete: bool) {
         if let Some(outcome) = &mut self.outcome {
             outcome.end(complete);
+            self.at = None;
         }
+    }
+
+    /// The end of an answer that took too long.
+    fn cut(&mut self, error: BodyError) -> Result<Frame<Bytes>, BodyError> {
+        self.ended(false);
+        self.source = ResponseSource::Empty;
+        if self.limits.take().is_some_and(|limits| limits.grpc) {
+            // DEADLINE_EXCEEDED, as a server would have ended it.
+            return Ok(Frame::trailers(HeaderMap::from_iter([(
+                HeaderName::from_static("grpc-status"),
+                HeaderValue::from_static("4"),
+            )])));
+        }
+        Err(error)
     }
 }
 
@@ -82,15 +138,15 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(_))) => {
                 if self.is_end_stream() {
                     self.ended(true);
+                } else if let Some(limits) = &mut self.limits {
+                    limits.idle.reset(None);
                 }
             }
             Poll::Ready(Some(Err(_))) => self.ended(false),
             Poll::Pending => {
-                let late = self.deadline.as_mut().is_some_and(|late| late.poll(context).is_ready());
-                if late {
-                    self.ended(false);
-                    self.source = ResponseSource::Empty;
-                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                let late = self.limits.as_mut().and_then(|limits| limits.poll(context));
+                if let Some(error) = late {
+                    return Poll::Ready(Some(self.cut(error)));
                 }
             }
         }

@@ -5,6 +5,7 @@ mod caller;
 mod forward;
 mod frame_meter;
 mod headers;
+mod mirror;
 mod pipeline;
 mod request_context;
 mod respond;

@@ -2,24 +2,31 @@
 //! respond. One load of the snapshot serves them all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
 use segue_sidecar_core::canonical::{CanonPath, EscapedSlashes};
+use segue_sidecar_core::grpc_timeout;
 use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, RouteTable};
 
-use super::body::ResponseBody;
+use super::body::{Limits, ResponseBody};
 use super::caller::{Caller, Direction};
-use super::forward::{Target, forward, prepare};
+use super::forward::{Answered, GRPC_TIMEOUT, Target, forward, prepare, within};
 use super::headers::{self, Found};
+use super::mirror::mirror;
 use super::request_context::{RequestContext, admit, is_grpc};
 use super::respond::{self, Reject};
 use crate::body::RequestBody;
+use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::upstream::SnapshotView;
 use crate::worker::Worker;
+
+/// Longest time without a byte of an answer of the local application.
+const STREAM_IDLE: Duration = Duration::from_mins(5);
 
 /// Serves one request. Whatever happens, there is an answer.
 pub async fn serve(
@@ -67,6 +74,9 @@ async fn serve_outbound(
                 view.cluster(chosen, &worker.upstreams).ok_or(Reject::NoEndpoint)?;
             headers::edit(request.headers_mut(), &route.request_headers);
             *request.uri_mut() = Uri::from(target(context, to, route)?);
+            if !to.mirrors.is_empty() {
+                mirror(worker, view, to, request, context);
+            }
             let target = Target { cluster, living, forward: Some(to) };
             send(worker, target, request, context).await?
         }
@@ -107,26 +117,31 @@ async fn send(
     request: &mut Request<RequestBody>,
     context: &RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
-    let counters = &target.living.counters;
-    if !counters.admits_request(worker.index, target.cluster.limits.max_requests) {
-        return Err(Reject::Overflow);
-    }
+    let living = &target.living.cluster;
+    let (counters, limits) = (&living.counters, &target.cluster.limits);
     let arrival = context.arrival;
-    prepare(request, context, target.cluster, target.forward)?;
-    let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
-    let timeout = target.forward.and_then(|forward| forward.timeout);
+    let timeout = timeout(target, request, context);
     let mut deadline =
         worker.deadlines.at(timeout.and_then(|timeout| arrival.checked_add(timeout)));
-    match forward(worker, target, request, &mut deadline).await {
+    if !living.line.is_empty() || !counters.admits_request(worker.index, limits.max_requests) {
+        // In a box, because few requests wait.
+        Box::pin(room(worker, target, &mut deadline)).await?;
+    }
+    prepare(request, context, target.cluster, target.forward)?;
+    let idle_timeout = target.forward.map_or(Some(STREAM_IDLE), |forward| forward.idle_timeout);
+    living.requested();
+    let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
+    match forward(worker, target, request, context.grpc, &mut deadline).await {
         // Nobody asked it to change the protocol.
-        Ok(response)
+        Ok(Answered { response, .. })
             if response.status() == StatusCode::SWITCHING_PROTOCOLS
                 && !response.body().has_switched() =>
         {
             outcome.end(false);
+            living.line.moved();
             Err(Reject::UpstreamMalformed)
         }
-        Ok(response) => {
+        Ok(Answered { response, running }) => {
             let (mut parts, source) = response.into_parts();
             outcome.answered(parts.status);
             let found = Found::scan(&parts.headers);
@@ -137,14 +152,50 @@ async fn send(
             if target.forward.is_none() && found.has(Found::INTERNAL) {
                 headers::strip_internal(&mut parts.headers);
             }
-            let body = ResponseBody::tracked(source, deadline, outcome);
+            let limits = Limits {
+                whole: deadline,
+                idle: worker.deadlines.at(None),
+                idle_timeout,
+                grpc: context.grpc,
+            };
+            let body = ResponseBody::tracked(source, limits, outcome, running);
             Ok(Response::from_parts(parts, body))
         }
         Err(reject) => {
             outcome.end(false);
+            living.line.moved();
             Err(reject)
         }
     }
+}
+
+/// How long a request may take: as its route allows, and not longer than a caller of gRPC waits.
+fn timeout(
+    target: Target<'_>,
+    request: &Request<RequestBody>,
+    context: &RequestContext,
+) -> Option<Duration> {
+    let of_route = target.forward.and_then(|forward| forward.timeout);
+    if !context.grpc {
+        return of_route;
+    }
+    let asked = request.headers().get(GRPC_TIMEOUT);
+    let asked = asked.and_then(|value| grpc_timeout::parse(value.as_bytes()));
+    of_route.into_iter().chain(asked).min()
+}
+
+/// Waits in line until the cluster has room for one more request.
+async fn room(worker: &Worker, target: Target<'_>, deadline: &mut Deadline) -> Result<(), Reject> {
+    let (living, limits) = (&target.living.cluster, &target.cluster.limits);
+    let counters = &living.counters;
+    let place = living.line.enter(counters, worker.index, limits.max_pending_requests);
+    let place = place.ok_or(Reject::Overflow)?;
+    while within(deadline, place.next()).await.ok_or(Reject::Timeout)? {
+        if counters.admits_request(worker.index, limits.max_requests) {
+            return Ok(());
+        }
+    }
+    Err(Reject::Overflow)
 }
 
 /// The answer to a request that is refused, which counts as that.
@@ -203,6 +254,7 @@ mod tests {
     use crate::http::caller::Door;
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
+    use crate::vitals::Vitals;
 
     #[test]
     fn dots_that_a_rewrite_makes_are_seen() {
@@ -214,7 +266,8 @@ mod tests {
     #[tokio::test]
     async fn the_future_of_a_request_stays_small() {
         let counters = Arc::new(Counters::new(1));
-        let worker = Worker::new(0, &SnapshotHandle::new(), &counters, None);
+        let vitals = Arc::new(Vitals::new(1));
+        let worker = Worker::new(0, &SnapshotHandle::new(), &counters, &vitals, None);
         let request = Request::new(RequestBody::Empty);
         let door = Arc::new(Door::default());
         let peer = Peer::new([127, 0, 0, 1].into(), "http", Trust::Application, door.tells);

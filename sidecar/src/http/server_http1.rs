@@ -80,7 +80,7 @@ async fn respond(
     debug!(%error, "HTTP/1 answer");
     let RespondError::Unsent(error) = error else { return None };
     let reject = match error {
-        BodyError::Timeout => Reject::Timeout,
+        BodyError::Timeout | BodyError::Idle => Reject::Timeout,
         BodyError::Http1(ReadError::Upload(_)) => Reject::BadBody,
         BodyError::Http1(_) | BodyError::Http2(_) => Reject::UpstreamMalformed,
     };

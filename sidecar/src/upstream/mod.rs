@@ -4,13 +4,15 @@
 mod connect;
 mod http1;
 mod http2;
+mod instance;
+mod line;
 mod pool;
 mod registry;
-mod warm;
 
-pub use connect::{ConnectError, OpenConnection};
+pub use connect::{ConnectError, OpenConnection, open};
 pub use http1::{Home, Http1Body, Http1Connection, Http1Failure};
 pub use http2::{Http2Body, Http2Connection, Http2Failure};
+pub use instance::{Instance, Instances, Running};
+pub use line::{Line, Place};
 pub use pool::EndpointPool;
-pub use registry::{SnapshotView, UpstreamCluster, Upstreams};
-pub use warm::ConnectWarm;
+pub use registry::{Living, SnapshotView, UpstreamCluster, Upstreams};

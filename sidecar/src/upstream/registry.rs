@@ -6,13 +6,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use segue_sidecar_core::retry_budget::Purse;
 use segue_sidecar_core::snapshot::{
-    Cluster, ClusterIndex, CompiledSnapshot, Endpoint, HttpVersion,
+    Cluster, ClusterIndex, CompiledSnapshot, Endpoint, HttpVersion, Traffic,
 };
 use tokio::time::Instant;
 
+use super::instance::{Instance, Instances};
+use super::line::Line;
 use super::pool::EndpointPool;
 use crate::outcome::{ClusterCounters, Counters};
+use crate::vitals::Vitals;
 
 /// Whether requests share a connection, which is the difference between pools of one address.
 type Shared = bool;
@@ -21,6 +25,7 @@ type Shared = bool;
 pub struct Upstreams {
     worker: usize,
     counters: Arc<Counters>,
+    vitals: Arc<Vitals>,
     clusters: RefCell<HashMap<Arc<str>, Rc<UpstreamCluster>>>,
 }
 
@@ -29,15 +34,27 @@ pub struct UpstreamCluster {
     /// Counters, shared with other workers.
     pub counters: Arc<ClusterCounters>,
     worker: usize,
+    vitals: Arc<Vitals>,
     cursor: Cell<u64>,
-    pools: RefCell<HashMap<(SocketAddr, Shared), Rc<EndpointPool>>>,
+    /// Requests that wait for room.
+    pub line: Rc<Line>,
+    purse: Cell<Purse>,
+    known: RefCell<HashMap<(SocketAddr, Shared), Rc<Instance>>>,
+    /// Those of the last snapshot that was asked for.
+    last: RefCell<Option<Rc<Instances>>>,
+}
+
+/// What lives of a cluster of one snapshot.
+pub struct Living {
+    pub cluster: Rc<UpstreamCluster>,
+    pub instances: Rc<Instances>,
 }
 
 /// A snapshot with the living part of its clusters beside it, looked up once and not per request.
 pub struct SnapshotView {
     /// The tables.
     pub snapshot: Arc<CompiledSnapshot>,
-    living: Box<[OnceCell<Rc<UpstreamCluster>>]>,
+    living: Box<[OnceCell<Living>]>,
 }
 
 impl SnapshotView {
@@ -52,26 +69,30 @@ impl SnapshotView {
         &self,
         index: ClusterIndex,
         upstreams: &Upstreams,
-    ) -> Option<(&Cluster, &Rc<UpstreamCluster>)> {
+    ) -> Option<(&Cluster, &Living)> {
         let cluster = self.snapshot.clusters.get(index)?;
         let living = self.living.get(index.0 as usize)?;
-        Some((cluster, living.get_or_init(|| upstreams.cluster(cluster))))
+        Some((cluster, living.get_or_init(|| upstreams.living(cluster))))
     }
 }
 
 impl Upstreams {
     /// No clusters yet.
-    pub fn new(worker: usize, counters: Arc<Counters>) -> Self {
-        Self { worker, counters, clusters: RefCell::default() }
+    pub fn new(worker: usize, counters: Arc<Counters>, vitals: Arc<Vitals>) -> Self {
+        Self { worker, counters, vitals, clusters: RefCell::default() }
     }
 
     /// The living part of a cluster.
-    pub fn cluster(&self, cluster: &Cluster) -> Rc<UpstreamCluster> {
+    pub fn living(&self, cluster: &Cluster) -> Living {
         let mut clusters = self.clusters.borrow_mut();
-        let living = clusters
-            .entry(Arc::clone(&cluster.name))
-            .or_insert_with(|| Rc::new(UpstreamCluster::new(cluster, self.worker, &self.counters)));
-        Rc::clone(living)
+        let living =
+            clusters.entry(Arc::clone(&cluster.name)).or_insert_with(|| self.apart(cluster));
+        Living { cluster: Rc::clone(living), instances: living.instances(cluster) }
+    }
+
+    /// The living part of a cluster that no snapshot names.
+    pub fn apart(&self, cluster: &Cluster) -> Rc<UpstreamCluster> {
+        Rc::new(UpstreamCluster::new(cluster, self.worker, &self.counters, &self.vitals))
     }
 
     /// Lets go what the snapshot does not name any more: idle connections are closed, running
@@ -99,13 +120,24 @@ impl Upstreams {
 
 impl UpstreamCluster {
     /// Without connections yet.
-    pub fn new(cluster: &Cluster, worker: usize, counters: &Counters) -> Self {
+    pub fn new(
+        cluster: &Cluster,
+        worker: usize,
+        counters: &Counters,
+        vitals: &Arc<Vitals>,
+    ) -> Self {
+        let counters = counters.cluster(&cluster.name, cluster.version.as_ref());
+        let purse = Purse::new(cluster.traffic.retry_budget, counters.workers());
         Self {
-            counters: counters.cluster(&cluster.name, cluster.version.as_ref()),
+            counters,
             worker,
+            line: Rc::default(),
+            purse: Cell::new(purse),
+            vitals: Arc::clone(vitals),
             // Workers begin at different endpoints, so that few requests spread as well.
             cursor: Cell::new(worker as u64),
-            pools: RefCell::default(),
+            known: RefCell::default(),
+            last: RefCell::default(),
         }
     }
 
@@ -114,32 +146,73 @@ impl UpstreamCluster {
         self.cursor.replace(self.cursor.get().wrapping_add(1))
     }
 
-    /// The pool of an endpoint.
-    pub fn pool(&self, address: SocketAddr, http: HttpVersion) -> Rc<EndpointPool> {
-        let key = (address, shared(http));
-        if let Some(pool) = self.pools.borrow().get(&key) {
-            return Rc::clone(pool);
-        }
-        let counters = Arc::clone(&self.counters);
-        let pool = Rc::new(EndpointPool::new(address, self.worker, counters));
-        self.pools.borrow_mut().insert(key, Rc::clone(&pool));
-        pool
+    /// A request came, which pays for a part of a repetition.
+    pub fn requested(&self) {
+        let mut purse = self.purse.get();
+        purse.requested();
+        self.purse.set(purse);
     }
 
-    /// Closes idle connections that are overdue.
+    /// Whether one more request may be repeated; it is paid for then.
+    pub fn may_repeat(&self, traffic: &Traffic) -> bool {
+        let room = traffic.max_retries;
+        if room.is_some_and(|most| !self.counters.admits_retry(self.worker, most)) {
+            return false;
+        }
+        let mut purse = self.purse.get();
+        let paid = purse.pay(traffic.retry_budget);
+        self.purse.set(purse);
+        paid
+    }
+
+    /// The endpoints of a snapshot's cluster, those known and new ones.
+    pub fn instances(&self, cluster: &Cluster) -> Rc<Instances> {
+        let mut last = self.last.borrow_mut();
+        if let Some(last) = last.as_ref().filter(|last| last.are_of(cluster)) {
+            return Rc::clone(last);
+        }
+        // The first ones are all as new as each other.
+        let joined = last.is_some().then(Instant::now);
+        let all =
+            cluster.endpoints.iter().map(|it| self.instance(it.address, cluster.http, joined));
+        let instances = Instances::new(cluster, all.collect(), self.vitals.cluster(cluster));
+        let instances = Rc::new(instances);
+        *last = Some(Rc::clone(&instances));
+        instances
+    }
+
+    fn instance(
+        &self,
+        address: SocketAddr,
+        http: HttpVersion,
+        joined: Option<Instant>,
+    ) -> Rc<Instance> {
+        let mut known = self.known.borrow_mut();
+        let instance = known.entry((address, shared(http))).or_insert_with(|| {
+            let counters = Arc::clone(&self.counters);
+            let pool = Rc::new(EndpointPool::new(address, self.worker, counters));
+            Rc::new(Instance::new(address, pool, Rc::clone(&self.line), joined))
+        });
+        Rc::clone(instance)
+    }
+
+    /// What is done once a second: idle connections that are overdue are closed.
     pub fn tick(&self, now: Instant, cluster: &Cluster) {
-        for pool in self.pools.borrow().values() {
-            pool.tick(now, cluster);
+        let mut purse = self.purse.get();
+        purse.second(cluster.traffic.retry_budget);
+        self.purse.set(purse);
+        for instance in self.known.borrow().values() {
+            instance.pool.tick(now, cluster);
         }
     }
 
     fn reconcile(&self, endpoints: &[Endpoint], http: HttpVersion) {
         let wanted: HashSet<(SocketAddr, Shared)> =
             endpoints.iter().map(|endpoint| (endpoint.address, shared(http))).collect();
-        self.pools.borrow_mut().retain(|address, pool| {
+        self.known.borrow_mut().retain(|address, instance| {
             let keep = wanted.contains(address);
             if !keep {
-                pool.retire();
+                instance.pool.retire();
             }
             keep
         });
@@ -152,29 +225,46 @@ fn shared(http: HttpVersion) -> Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use segue_sidecar_core::snapshot::{ClusterTable, PoolLimits};
+    use segue_sidecar_core::balance::Ask;
+    use segue_sidecar_core::snapshot::ClusterTable;
 
     use super::*;
 
-    #[test]
-    fn a_cluster_behind_an_empty_place_is_found() {
-        let cluster = Arc::new(Cluster {
-            name: "a".into(),
-            version: None,
-            http: HttpVersion::Http1,
-            connect_timeout: Duration::from_secs(1),
-            limits: PoolLimits::default(),
-            endpoints: [].into(),
-        });
-        let clusters = ClusterTable::placed(vec![None, None, Some(cluster)], []);
+    fn upstreams() -> Upstreams {
+        Upstreams::new(0, Arc::new(Counters::new(1)), Arc::new(Vitals::new(1)))
+    }
+
+    fn cluster(ports: &[u16]) -> Arc<Cluster> {
+        let endpoints = ports.iter().map(|&port| Endpoint::new(([127, 0, 0, 1], port).into()));
+        Arc::new(Cluster::new("a".into(), endpoints.collect()))
+    }
+
+    #[tokio::test]
+    async fn a_cluster_behind_an_empty_place_is_found() {
+        let clusters = ClusterTable::placed(vec![None, None, Some(cluster(&[]))], []);
         let index = clusters.index_of("a").unwrap();
         let snapshot = CompiledSnapshot { clusters, ..CompiledSnapshot::default() };
         let view = SnapshotView::new(Arc::new(snapshot));
-        let upstreams = Upstreams::new(0, Arc::new(Counters::new(1)));
-        let (found, _) = view.cluster(index, &upstreams).unwrap();
+        let upstreams = upstreams();
+        let (found, living) = view.cluster(index, &upstreams).unwrap();
         assert_eq!(&*found.name, "a");
+        assert!(living.instances.pick(found, Ask::default()).is_none());
         assert!(view.cluster(ClusterIndex(0), &upstreams).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_is_the_same_in_all_snapshots_that_name_it() {
+        let upstreams = upstreams();
+        let before = cluster(&[1, 2]);
+        let first = upstreams.living(&before);
+        assert!(Rc::ptr_eq(&first.instances, &upstreams.living(&before).instances));
+        let after = cluster(&[2]);
+        let second = upstreams.living(&after);
+        let picked = |of: &Living, cluster: &Cluster, turn| {
+            let ask = Ask { turn, ..Ask::default() };
+            Rc::clone(of.instances.pick(cluster, ask).unwrap().1)
+        };
+        assert!(Rc::ptr_eq(&picked(&first, &before, 1), &picked(&second, &after, 0)));
+        assert!(!Rc::ptr_eq(&picked(&first, &before, 0), &picked(&second, &after, 0)));
     }
 }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,15 +19,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use segue_shared::bucket::Salt;
 use segue_shared::shutdown::DrainSignal;
+use segue_sidecar::health;
 use segue_sidecar::listener::ConnectionGate;
 use segue_sidecar::outcome::Counters;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
+use segue_sidecar::vitals::Vitals;
 use segue_sidecar::workers::{WorkerSettings, Workers};
+use segue_sidecar_core::balance::key_table;
 use segue_sidecar_core::snapshot::{
     Cluster, ClusterIndex, ClusterTable, CompiledSnapshot, Endpoint, Forward, HeaderEdits,
-    HttpVersion, PathMatcher, PoolLimits, Retry, Route, RouteAction, RouteMatcher, RouteTable,
-    Split, SplitKey, VirtualHost,
+    HttpVersion, Mirror, PathMatcher, PoolLimits, Retry, Route, RouteAction, RouteMatcher,
+    RouteTable, Split, SplitKey, Traffic, VirtualHost,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -42,6 +45,11 @@ pub struct Chat {
     pub timeout: Option<Duration>,
     pub retry: Option<Retry>,
     pub limits: PoolLimits,
+    pub traffic: Traffic,
+    pub try_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+    /// Where copies go: the endpoint of a second version.
+    pub mirror: Option<(SocketAddr, Mirror)>,
 }
 
 impl Chat {
@@ -52,6 +60,10 @@ impl Chat {
             timeout: Some(Duration::from_secs(10)),
             retry: None,
             limits: PoolLimits::default(),
+            traffic: Traffic::default(),
+            try_timeout: None,
+            idle_timeout: None,
+            mirror: None,
         }
     }
 
@@ -60,29 +72,38 @@ impl Chat {
     }
 
     pub fn snapshot(&self, generation: u64) -> CompiledSnapshot {
+        let endpoints: Arc<[Endpoint]> =
+            self.endpoints.iter().map(|&address| Endpoint::new(address)).collect();
         let cluster = Cluster {
-            name: Arc::from("default/chat/v1"),
             version: segue_shared::xds_names::parse_cluster("default/chat/v1"),
             http: self.http,
-            connect_timeout: Duration::from_secs(1),
             limits: self.limits.clone(),
-            endpoints: self
-                .endpoints
-                .iter()
-                .map(|&address| Endpoint { address, weight: 1 })
-                .collect(),
+            keys: key_table(&self.traffic.algorithm, &endpoints),
+            traffic: Arc::new(self.traffic.clone()),
+            ..Cluster::new(Arc::from("default/chat/v1"), endpoints)
         };
+        let mut clusters = vec![Arc::new(cluster)];
+        if let Some((address, _)) = &self.mirror {
+            clusters.push(Arc::new(Cluster {
+                version: segue_shared::xds_names::parse_cluster("default/chat/v2"),
+                http: self.http,
+                ..Cluster::new(Arc::from("default/chat/v2"), [Endpoint::new(*address)].into())
+            }));
+        }
         let forward = Forward {
             split: Split {
                 key: SplitKey::Random,
                 salt: Salt::new("chat"),
                 ranges: vec![(10_000, ClusterIndex(0))],
             },
+            hash_key: SplitKey::Random,
             timeout: self.timeout,
-            try_timeout: None,
+            try_timeout: self.try_timeout,
+            idle_timeout: self.idle_timeout,
             host_rewrite: None,
             path_rewrite: None,
             retry: self.retry.clone(),
+            mirrors: self.mirror.iter().map(|(_, mirror)| mirror.clone()).collect(),
         };
         let route = Route {
             name: "".into(),
@@ -106,7 +127,7 @@ impl Chat {
                 ..RouteTable::default()
             }
             .into(),
-            clusters: ClusterTable::new(vec![Arc::new(cluster)]),
+            clusters: ClusterTable::new(clusters),
             escaped_slashes: None,
         }
     }
@@ -118,6 +139,7 @@ pub struct Plane {
     pub inbound: Option<SocketAddr>,
     pub snapshots: SnapshotHandle,
     pub counters: Arc<Counters>,
+    pub vitals: Arc<Vitals>,
     pub drain: DrainSignal,
     pub workers: Workers,
 }
@@ -140,12 +162,15 @@ pub fn plane_with_app(chat: &Chat, app: Option<SocketAddr>) -> Plane {
     };
     let counters = Arc::new(Counters::new(settings.workers));
     let drain = DrainSignal::new();
-    let workers = Workers::start(&snapshots, &settings, &counters, &drain).unwrap();
+    let vitals = Arc::new(Vitals::new(settings.workers));
+    let workers = Workers::start(&snapshots, &settings, &counters, &vitals, &drain).unwrap();
+    tokio::spawn(health::watch(snapshots.clone(), Arc::clone(&vitals), drain.clone()));
     Plane {
         outbound: workers.outbound_address,
         inbound: workers.inbound_address,
         snapshots,
         counters,
+        vitals,
         drain,
         workers,
     }
@@ -156,6 +181,10 @@ pub struct Upstream {
     pub address: SocketAddr,
     pub connections: Arc<AtomicUsize>,
     pub requests: Arc<AtomicUsize>,
+    /// Bytes of the bodies that it echoed.
+    pub echoed: Arc<AtomicUsize>,
+    /// A status that it answers to everything; 0: by path.
+    pub status: Arc<AtomicU16>,
     pub task: tokio::task::JoinHandle<()>,
 }
 
@@ -163,22 +192,51 @@ impl Upstream {
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
+
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.echoed.load(Ordering::SeqCst)
+    }
+
+    /// From now on everything is answered with this status.
+    pub fn answer_only(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
 }
 
 pub async fn upstream(http: HttpVersion) -> Upstream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let status = Arc::<AtomicU16>::default();
     let (accepted, answered) = (Arc::clone(&connections), Arc::clone(&requests));
+    let only = Arc::clone(&status);
+    let echoed = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&echoed);
     let task = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             accepted.fetch_add(1, Ordering::SeqCst);
-            let answered = Arc::clone(&answered);
+            let (answered, only) = (Arc::clone(&answered), Arc::clone(&only));
+            let counted = Arc::clone(&counted);
             let service = service_fn(move |request| {
                 answered.fetch_add(1, Ordering::SeqCst);
-                async move { Ok::<_, Infallible>(answer(request).await) }
+                let only = StatusCode::from_u16(only.load(Ordering::SeqCst)).ok();
+                let counted = Arc::clone(&counted);
+                async move {
+                    Ok::<_, Infallible>(match only {
+                        Some(status) => {
+                            let mut response = text("only this");
+                            *response.status_mut() = status;
+                            response
+                        }
+                        None => answer(request, counted).await,
+                    })
+                }
             });
             let io = TokioIo::new(stream);
             tokio::spawn(async move {
@@ -197,13 +255,13 @@ pub async fn upstream(http: HttpVersion) -> Upstream {
             });
         }
     });
-    Upstream { address, connections, requests, task }
+    Upstream { address, connections, requests, echoed, status, task }
 }
 
 pub const BIG: usize = 10 * 1024 * 1024;
 static CHUNK: [u8; 65536] = [7; 65536];
 
-async fn answer(request: Request<Incoming>) -> Response<Body> {
+async fn answer(request: Request<Incoming>, echoed: Arc<AtomicUsize>) -> Response<Body> {
     if request.method() == http::Method::HEAD {
         let mut response = Response::new(Full::default().boxed());
         response.headers_mut().insert("content-length", "5".parse().unwrap());
@@ -212,7 +270,12 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
     match request.uri().path() {
         "/echo" => {
             let length = request.headers().get("content-length").cloned();
-            let body = request.into_body().map_frame(|frame| frame).map_err(|_| unreachable!());
+            let body = request.into_body().map_frame(move |frame| {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                echoed.fetch_add(bytes, Ordering::SeqCst);
+                frame
+            });
+            let body = body.map_err(|_| unreachable!());
             let mut response = Response::new(body.boxed());
             if let Some(length) = length {
                 response.headers_mut().insert("content-length", length);
@@ -262,7 +325,20 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             tokio::time::sleep(Duration::from_millis(500)).await;
             text("slow")
         }
+        "/brief" => {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            text("brief")
+        }
         "/never" => std::future::pending().await,
+        "/stalls" => {
+            let begun = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"begun")))]);
+            let stalled = futures_util::StreamExt::chain(begun, futures_util::stream::pending());
+            let mut response = Response::new(BodyExt::boxed(StreamBody::new(stalled)));
+            if let Some(kind) = request.headers().get("content-type") {
+                response.headers_mut().insert("content-type", kind.clone());
+            }
+            response
+        }
         "/close" => {
             let mut response = text("bye");
             response.headers_mut().insert("connection", "close".parse().unwrap());

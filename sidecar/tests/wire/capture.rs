@@ -11,6 +11,7 @@ use segue_sidecar::listener::ConnectionGate;
 use segue_sidecar::outcome::Counters;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
+use segue_sidecar::vitals::Vitals;
 use segue_sidecar::workers::{WorkerSettings, Workers};
 use segue_sidecar_core::snapshot::CompiledSnapshot;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -208,7 +209,8 @@ impl Plane {
         };
         let counters = Arc::new(Counters::new(1));
         let drain = DrainSignal::new();
-        let workers = Workers::start(&snapshots, &settings, &counters, &drain).unwrap();
+        let vitals = Arc::new(Vitals::new(settings.workers));
+        let workers = Workers::start(&snapshots, &settings, &counters, &vitals, &drain).unwrap();
         let (outbound, inbound) = (workers.outbound_address, workers.inbound_address.unwrap());
         Self { outbound, inbound, counters, drain }
     }

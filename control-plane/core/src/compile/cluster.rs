@@ -16,8 +16,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::UInt32Value;
 use segue_shared::extension::pack_as;
 
-use super::NodeKind;
 use super::extension::{ads, duration, same_server};
+use super::{NodeKind, balancer, judgement};
 use crate::config::mesh::{Protocol, Service, TrafficPolicy};
 
 /// Time to establish a connection where no policy says otherwise.
@@ -31,7 +31,10 @@ pub(super) fn compile(
     traffic: Option<&TrafficPolicy>,
     kind: NodeKind,
 ) -> Cluster {
-    let plain = of_endpoints(name);
+    let plain = Cluster {
+        load_balancing_policy: traffic.and_then(|it| balancer::compile(&it.balancer, kind)),
+        ..of_endpoints(name)
+    };
     if kind == NodeKind::Grpc {
         return Cluster {
             circuit_breakers: traffic.and_then(circuit_breakers),
@@ -41,7 +44,11 @@ pub(super) fn compile(
         };
     }
     let timeout = traffic.and_then(|policy| policy.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
+    let probed = traffic.and_then(|policy| policy.health_check.as_ref());
     Cluster {
+        common_lb_config: traffic.and_then(|policy| judgement::panic(&policy.balancer)),
+        outlier_detection: traffic.and_then(|it| it.outlier.as_ref()).map(judgement::outlier),
+        health_checks: probed.into_iter().map(|it| judgement::probe(it, service)).collect(),
         connect_timeout: Some(duration(timeout)),
         circuit_breakers: traffic.and_then(circuit_breakers),
         // One entry, because the order of several would not be fixed.
@@ -76,6 +83,7 @@ fn circuit_breakers(policy: &TrafficPolicy) -> Option<CircuitBreakers> {
         max_connections: cap(policy.max_connections),
         max_pending_requests: cap(policy.max_pending_requests),
         max_requests: cap(policy.max_requests),
+        retry_budget: policy.retry_budget.map(judgement::retry_budget),
         ..Thresholds::default()
     };
     let set = thresholds != Thresholds::default();

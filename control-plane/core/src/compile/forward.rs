@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::route::v3::redirect_action::{
 use envoy_types::pb::envoy::config::route::v3::retry_policy::RetryBackOff;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+    ClusterSpecifier, HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
@@ -25,8 +25,8 @@ use super::extension::duration;
 use super::matching::regex;
 use super::{NodeKind, split};
 use crate::config::mesh::{
-    HeaderEdits, Match, MeshConfig, Mirror, PathMatch, PathRewrite, Redirect, Retry, Rule, Service,
-    SplitBy,
+    HeaderEdits, Match, MeshConfig, Mirror, PathMatch, PathRewrite, Protocol, Redirect, Retry,
+    Rule, Service, SplitBy,
 };
 
 /// Failures after which nothing has reached the upstream, so that a repetition is always safe.
@@ -72,16 +72,19 @@ pub(super) fn decide(of: &Destination<'_>, rule: &Rule, matched: &Match) -> Deci
         (None, Some(one)) if rule.retry.is_none() => Some(one),
         (all, _) => all,
     };
-    // Our sidecars cannot copy requests yet and would refuse the routes. To go without copies harms
-    // no caller, and whoever applies a mirror is told.
-    let mirrors = rule.filters.mirror.iter().filter(|_| !is_sidecar);
     let mut action = pb::RouteAction {
         cluster_specifier: Some(specifier),
         hash_policy,
         // Zero says "without limit"; an absent field would say 15 s.
         timeout: Some(duration(timeout.unwrap_or_default())),
+        idle_timeout: rule.stream_idle.map(duration),
+        max_stream_duration: (service.protocol == Protocol::Grpc && !is_sidecar).then(|| {
+            // Ours heed it unasked. Zero is no cap.
+            let cap = Some(duration(timeout.unwrap_or_default()));
+            MaxStreamDuration { grpc_timeout_header_max: cap, ..MaxStreamDuration::default() }
+        }),
         retry_policy: Some(retry_policy(rule)),
-        request_mirror_policies: mirrors.map(mirror).collect(),
+        request_mirror_policies: rule.filters.mirror.iter().map(mirror).collect(),
         host_rewrite_specifier: rule
             .filters
             .host_rewrite
@@ -146,6 +149,8 @@ fn mirror(mirror: &Mirror) -> RequestMirrorPolicy {
             default_value: Some(share),
             ..RuntimeFractionalPercent::default()
         }),
+        // The other version answers for the same host.
+        disable_shadow_host_suffix_append: true,
         ..RequestMirrorPolicy::default()
     }
 }

@@ -1,5 +1,6 @@
 //! From the configuration of the mesh to what each class of node gets, by what changed.
 
+mod balancer;
 mod base;
 mod changes;
 mod cluster;
@@ -8,6 +9,7 @@ mod endpoint;
 mod extension;
 mod forward;
 mod grpc;
+mod judgement;
 mod listener;
 mod matching;
 pub mod node;

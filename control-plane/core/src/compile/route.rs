@@ -135,6 +135,7 @@ fn default_rule(service: &Service) -> Rule {
         backends: vec![backend],
         timeout: Some(REQUEST_TIMEOUT),
         try_timeout: None,
+        stream_idle: None,
         retry: None,
     }
 }

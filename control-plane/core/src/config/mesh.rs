@@ -1,12 +1,19 @@
 //! Everything that platform teams declared, at one revision, checked and typed. Generated types do
 //! not pass beyond this point.
 
+mod traffic;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use imbl::OrdMap;
 use segue_shared::ids::{Revision, ServiceName, VersionLabel};
+
+pub use traffic::{
+    Algorithm, Balancer, Hashing, HealthCheck, Outlier, Probe, RetryBudget, SuccessRate,
+    TrafficPolicy,
+};
 
 /// The whole configuration. Its maps share what did not change with the configuration before it, so
 /// that a comparison of the two costs what changed.
@@ -116,6 +123,8 @@ pub struct Rule {
     pub timeout: Option<Duration>,
     /// `None`: as `timeout`.
     pub try_timeout: Option<Duration>,
+    /// `None`: as every client does. Zero: without limit.
+    pub stream_idle: Option<Duration>,
     pub retry: Option<Retry>,
 }
 
@@ -196,15 +205,4 @@ pub struct Retry {
     pub statuses: Vec<u16>,
     pub attempts: u32,
     pub backoff: Duration,
-}
-
-/// How callers talk to a service: what the sidecar applies today. The rest of the message is kept
-/// in the store and takes effect with its own capability.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TrafficPolicy {
-    pub connect_timeout: Option<Duration>,
-    pub max_connections: Option<u32>,
-    pub max_pending_requests: Option<u32>,
-    pub max_requests: Option<u32>,
-    pub idle_timeout: Option<Duration>,
 }

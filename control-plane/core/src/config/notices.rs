@@ -2,7 +2,7 @@
 //! told, so that nobody relies on a policy that is not enforced.
 
 use segue_proto::config::v1::resource::Resource as Kind;
-use segue_proto::config::v1::{Protocol, Resource, RouteSpec, ServiceSpec, TrafficPolicySpec};
+use segue_proto::config::v1::{Protocol, Resource, ServiceSpec, TrafficPolicySpec};
 
 use super::key::key;
 
@@ -14,7 +14,6 @@ pub fn notices<'a>(batch: impl IntoIterator<Item = &'a Resource>) -> Vec<String>
             let name = key(resource);
             let without_effect = match &resource.resource {
                 Some(Kind::Service(service)) => service.spec.as_ref().map(of_service),
-                Some(Kind::Route(route)) => route.spec.as_ref().map(of_route),
                 Some(Kind::TrafficPolicy(policy)) => policy.spec.as_ref().map(of_traffic),
                 Some(Kind::AccessPolicy(_)) => {
                     Some(vec!["it is not enforced yet: every caller is let through"])
@@ -26,7 +25,7 @@ pub fn notices<'a>(batch: impl IntoIterator<Item = &'a Resource>) -> Vec<String>
                 Some(Kind::Rollout(_)) => {
                     Some(vec!["it is not carried out yet: move traffic by the weights of a Route"])
                 }
-                None => None,
+                Some(Kind::Route(_)) | None => None,
             };
             without_effect
                 .unwrap_or_default()
@@ -51,14 +50,6 @@ fn of_service(spec: &ServiceSpec) -> Vec<&'static str> {
     found
 }
 
-fn of_route(spec: &RouteSpec) -> Vec<&'static str> {
-    let mirrors = spec
-        .rules
-        .iter()
-        .any(|rule| rule.filters.iter().any(|filter| filter.request_mirror.is_some()));
-    if mirrors { vec!["sidecars do not mirror requests yet; Envoys do"] } else { Vec::new() }
-}
-
 fn of_traffic(spec: &TrafficPolicySpec) -> Vec<&'static str> {
     let mut found = Vec::new();
     let mut unless = |absent: bool, what: &'static str| {
@@ -66,10 +57,6 @@ fn of_traffic(spec: &TrafficPolicySpec) -> Vec<&'static str> {
             found.push(what);
         }
     };
-    unless(spec.load_balancer.is_none(), "loadBalancer has no effect yet: endpoints take turns");
-    unless(spec.outlier_detection.is_none(), "outlierDetection has no effect yet");
-    unless(spec.health_check.is_none(), "healthCheck has no effect yet");
-    unless(spec.retry_budget.is_none(), "retryBudget has no effect yet");
     unless(spec.tls.is_none(), "tls has no effect yet: sidecars speak plain text");
     let max_age = spec.connection_pool.as_ref().and_then(|pool| pool.max_age);
     unless(max_age.is_none(), "connectionPool.maxAge has no effect yet");
@@ -110,6 +97,10 @@ metadata: {name: chat}
 spec:
   targetRef: {name: chat}
   connectionPool: {connectTimeout: 2s, maxRequests: 10}
+  loadBalancer: {algorithm: LeastRequest}
+  outlierDetection: {}
+  healthCheck: {tcp: {}}
+  retryBudget: {}
 ";
         assert_eq!(told(yaml), Vec::<String>::new());
     }

@@ -103,6 +103,7 @@ fn check_rule(
         backends,
         timeout,
         try_timeout,
+        stream_idle: rule.timeouts.and_then(|it| it.stream_idle).map(to_duration),
         retry: rule.retry.as_ref().and_then(retry),
     }
 }

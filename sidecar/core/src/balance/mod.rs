@@ -1,3 +1,21 @@
-//! Which endpoint of a cluster: one algorithm a file.
+//! Which endpoint of a cluster: one algorithm a file. Turns, draws and what is known of the load are
+//! arguments.
 
-pub mod round_robin;
+mod draw;
+mod least_request;
+mod level;
+mod load;
+mod maglev;
+mod peak_ewma;
+mod pick;
+mod random;
+mod ring_hash;
+mod round_robin;
+mod slow_start;
+
+pub use draw::mixed;
+pub use level::Pickable;
+pub use load::Load;
+pub use peak_ewma::Ewma;
+pub use pick::{Ask, key_table, pick};
+pub use slow_start::share;

@@ -5,14 +5,17 @@
 //! | `cluster`, `weighted_clusters` (repeated names too) | yes |
 //! | `typed_per_filter_config["segue.split"]` of the route | goes before weights |
 //! | `weighted_clusters.use_hash_policy` with `hash_policy[0]` header or cookie | the split key where there is no `segue.split` |
-//! | `timeout` | yes, default 15 s, 0 = none; `max_stream_duration` caps it |
+//! | `hash_policy[0]` header or cookie | the key of clusters that hash and bring none; others are ignored |
+//! | `timeout` | yes, default 15 s, 0 = none; `max_stream_duration` caps it; `grpc-timeout` of callers always does |
 //! | `prefix_rewrite`, `path_rewrite`, `regex_rewrite` of the whole path to a constant, or of the matched prefix to `/` | yes; other expressions are refused |
 //! | `host_rewrite_literal` | yes; other rewrites of the host are refused |
-//! | `retry_policy` | `retry_on`, `num_retries`, `per_try_timeout`, `retriable_status_codes`, `retry_back_off.base_interval`; the rest tunes |
+//! | `retry_policy` | `retry_on`, `num_retries`, `per_try_timeout`, `retriable_status_codes`, `retry_back_off`; the rest tunes |
 //! | `redirect` | all but `path_rewrite` and `strip_query` |
 //! | `direct_response` | status, inline body |
-//! | `cluster_header`, plugins, `request_mirror_policies`, `metadata_match`, `internal_redirect_policy` | refused |
-//! | `idle_timeout`, `priority`, `hedge_policy`, `rate_limits`, `cors`, `upgrade_configs` | ignored: they tune, or do nothing without a filter |
+//! | `request_mirror_policies[]` | `cluster`, `runtime_fraction.default_value`, `disable_shadow_host_suffix_append`; the rest is refused |
+//! | `cluster_header`, plugins, `metadata_match`, `internal_redirect_policy` | refused |
+//! | `idle_timeout` | yes, default 300 s, 0 = none |
+//! | `priority`, `hedge_policy`, `rate_limits`, `cors`, `upgrade_configs` | ignored: they tune, or do nothing without a filter |
 
 use std::time::Duration;
 
@@ -21,9 +24,8 @@ use envoy_types::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, SchemeRewriteSpecifier,
 };
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::PolicySpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
 };
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
@@ -31,21 +33,25 @@ use envoy_types::pb::envoy::config::route::v3::{
     WeightedCluster,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use http::{HeaderValue, StatusCode};
 use segue_shared::bucket::{Salt, TOTAL, shares};
 
 use super::cluster_names::ClusterNames;
 use super::extension::{NamedSplit, filter_configs, ranges};
 use super::field::{duration, refuse, unsupported};
-use super::header::header_name;
+use super::hash_policy;
 use crate::canonical::rule_path;
 use crate::reject::Fault;
 use crate::snapshot::{
-    DirectResponse, Forward, PathMatcher, PathRewrite, Redirect, Retry, RouteAction, Split,
+    DirectResponse, Forward, Mirror, PathMatcher, PathRewrite, Redirect, Retry, RouteAction, Split,
     SplitKey,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// As the connection manager's `stream_idle_timeout`.
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+const WHOLE_MILLIONTHS: u32 = 1_000_000;
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 
 /// What a virtual host hands down to its routes.
@@ -86,13 +92,17 @@ fn forward(
     names: &mut ClusterNames,
 ) -> Result<Forward, Fault> {
     refuse(route.metadata_match.is_some(), "metadata_match")?;
-    refuse(!route.request_mirror_policies.is_empty(), "request_mirror_policies")?;
     refuse(route.internal_redirect_policy.is_some(), "internal_redirect_policy")?;
     refuse(route.path_rewrite_policy.is_some(), "path_rewrite_policy")?;
     refuse(route.retry_policy_typed_config.is_some(), "retry_policy_typed_config")?;
     let declared = declared_split(route, inherited.salt)?;
     let NamedSplit { key, salt, ranges } = split.unwrap_or(declared);
     let ranges = ranges.iter().map(|(end, name)| (*end, names.place(name))).collect();
+    let policies = route.request_mirror_policies.iter().enumerate();
+    let mirrors = policies.map(|(i, policy)| {
+        mirror(policy, names).map_err(|fault| fault.under(&format!("request_mirror_policies[{i}]")))
+    });
+    let mirrors = mirrors.collect::<Result<Vec<Mirror>, Fault>>()?;
     let host_rewrite = match &route.host_rewrite_specifier {
         None => None,
         Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(
@@ -109,11 +119,48 @@ fn forward(
     };
     Ok(Forward {
         split: Split { key, salt, ranges },
+        // It decides nothing where the cluster does not hash.
+        hash_key: hash_policy::key(&route.hash_policy).unwrap_or(SplitKey::Random),
         timeout: timeout(route)?,
         try_timeout,
+        idle_timeout: match &route.idle_timeout {
+            Some(idle) => Some(duration("idle_timeout", idle)?).filter(|idle| !idle.is_zero()),
+            None => Some(DEFAULT_IDLE_TIMEOUT),
+        },
         host_rewrite,
         path_rewrite: path_rewrite(route, path)?,
         retry,
+        mirrors,
+    })
+}
+
+fn mirror(policy: &RequestMirrorPolicy, names: &mut ClusterNames) -> Result<Mirror, Fault> {
+    refuse(!policy.cluster_header.is_empty(), "cluster_header")?;
+    refuse(!policy.request_headers_mutations.is_empty(), "request_headers_mutations")?;
+    refuse(!policy.host_rewrite_literal.is_empty(), "host_rewrite_literal")?;
+    if policy.cluster.is_empty() {
+        return Err(Fault::at("cluster", "must be set"));
+    }
+    let fraction = policy.runtime_fraction.as_ref().and_then(|it| it.default_value.as_ref());
+    let share_millionths = match fraction {
+        None => WHOLE_MILLIONTHS,
+        Some(fraction) => {
+            let factor = match DenominatorType::try_from(fraction.denominator) {
+                Ok(DenominatorType::Hundred) => 10_000,
+                Ok(DenominatorType::TenThousand) => 100,
+                Ok(DenominatorType::Million) => 1,
+                Err(_) => {
+                    let field = "runtime_fraction.default_value.denominator";
+                    return Err(Fault::at(field, "is unknown"));
+                }
+            };
+            fraction.numerator.saturating_mul(factor).min(WHOLE_MILLIONTHS)
+        }
+    };
+    Ok(Mirror {
+        cluster: names.place(&policy.cluster),
+        share_millionths,
+        keeps_host: policy.disable_shadow_host_suffix_append,
     })
 }
 
@@ -130,7 +177,7 @@ fn declared_split(route: &PbRouteAction, salt: &str) -> Result<NamedSplit, Fault
             let ranges = weights(weighted).map_err(|fault| fault.under("weighted_clusters"))?;
             let key = match &weighted.random_value_specifier {
                 Some(RandomValueSpecifier::UseHashPolicy(on)) if on.value => {
-                    hash_key(&route.hash_policy)?
+                    hash_policy::key(&route.hash_policy)?
                 }
                 Some(RandomValueSpecifier::HeaderName(_)) => {
                     return Err(unsupported("weighted_clusters.header_name"));
@@ -171,21 +218,6 @@ fn weights(weighted: &WeightedCluster) -> Result<Vec<(u16, std::sync::Arc<str>)>
     }
     let names = weighted.clusters.iter().map(|cluster| cluster.name.as_str());
     Ok(ranges(shares(&weights).into_iter().zip(names)))
-}
-
-/// The key of Envoy's hash, where it is one of ours.
-fn hash_key(policies: &[HashPolicy]) -> Result<SplitKey, Fault> {
-    let Some(policy) = policies.first() else { return Ok(SplitKey::Random) };
-    match &policy.policy_specifier {
-        Some(PolicySpecifier::Header(header)) if header.regex_rewrite.is_none() => {
-            header_name("hash_policy[0].header.header_name", &header.header_name)
-                .map(SplitKey::Header)
-        }
-        Some(PolicySpecifier::Cookie(cookie)) if !cookie.name.is_empty() => {
-            Ok(SplitKey::Cookie(cookie.name.as_str().into()))
-        }
-        _ => Err(Fault::at("hash_policy[0]", "only a header or a cookie is supported")),
-    }
 }
 
 fn timeout(route: &PbRouteAction) -> Result<Option<Duration>, Fault> {
@@ -268,26 +300,40 @@ fn retry(policy: &RetryPolicy) -> Result<(Option<Retry>, Option<Duration>), Faul
     let mut retry = Retry {
         attempts: policy.num_retries.as_ref().map_or(1, |attempts| attempts.value),
         statuses: Vec::new(),
-        connect_failure: false,
+        grpc_statuses: 0,
+        reset: false,
         backoff: DEFAULT_BACKOFF,
+        max_backoff: Duration::ZERO,
     };
-    if let Some(base) = policy.retry_back_off.as_ref().and_then(|it| it.base_interval.as_ref()) {
+    let back_off = policy.retry_back_off.as_ref();
+    if let Some(base) = back_off.and_then(|it| it.base_interval.as_ref()) {
         retry.backoff = duration("retry_back_off.base_interval", base)?;
     }
+    retry.max_backoff = match back_off.and_then(|it| it.max_interval.as_ref()) {
+        Some(max) => duration("retry_back_off.max_interval", max)?,
+        None => retry.backoff.saturating_mul(10),
+    };
     let mut codes: Vec<u32> = Vec::new();
     for condition in policy.retry_on.split(',').map(str::trim) {
         match condition {
             "5xx" => {
                 codes.extend(500..600);
-                retry.connect_failure = true;
+                retry.reset = true;
             }
-            "gateway-error" => codes.extend([502, 503, 504]),
+            "gateway-error" => {
+                codes.extend([502, 503, 504]);
+                retry.reset = true;
+            }
+            "reset" => retry.reset = true,
             "retriable-4xx" => codes.push(409),
             "retriable-status-codes" => codes.extend(&policy.retriable_status_codes),
-            "connect-failure" | "refused-stream" | "reset" | "reset-before-request" => {
-                retry.connect_failure = true;
-            }
-            // Conditions on trailers of gRPC and the like make a retry rarer, never wrong.
+            "cancelled" => retry.grpc_statuses |= 1 << 1,
+            "deadline-exceeded" => retry.grpc_statuses |= 1 << 4,
+            "resource-exhausted" => retry.grpc_statuses |= 1 << 8,
+            "internal" => retry.grpc_statuses |= 1 << 13,
+            "unavailable" => retry.grpc_statuses |= 1 << 14,
+            // What reached no upstream is repeated in any case; others make a retry rarer, never
+            // wrong.
             _ => {}
         }
     }
@@ -296,7 +342,7 @@ fn retry(policy: &RetryPolicy) -> Result<(Option<Retry>, Option<Duration>), Faul
     for code in codes {
         retry.statuses.push(status("retriable_status_codes", code)?);
     }
-    let useful = retry.attempts > 0 && (retry.connect_failure || !retry.statuses.is_empty());
+    let useful = retry.attempts > 0 && !policy.retry_on.is_empty();
     Ok((useful.then_some(retry), try_timeout))
 }
 

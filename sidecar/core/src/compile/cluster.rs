@@ -4,22 +4,20 @@
 //! |---|---|
 //! | `type` | `EDS` over ADS and `STATIC` with `load_assignment`; all else is refused |
 //! | `connect_timeout` | yes, default 5 s |
-//! | `circuit_breakers.thresholds[]` of default priority | `max_connections`, `max_pending_requests`, `max_requests` |
+//! | `circuit_breakers.thresholds[]` of default priority | `max_connections`, `max_pending_requests`, `max_requests`; for retries see `judgement` |
 //! | `typed_extension_protocol_options`: `HttpProtocolOptions` | `explicit_http_config` with HTTP/1 or HTTP/2, `common_http_protocol_options.idle_timeout` |
 //! | `http2_protocol_options` | its presence |
-//! | `lb_policy`, `load_balancing_policy` | those without affinity, all as round robin; `RING_HASH`, `MAGLEV`, `CLUSTER_PROVIDED` are refused |
+//! | `lb_policy`, `load_balancing_policy`, `common_lb_config` | see `balancer` |
 //! | `transport_socket`, `transport_socket_matches` | refused, but for raw buffer |
 //! | `lb_subset_config`, `filters`, `upstream_bind_config` | refused |
-//! | `health_checks`, `outlier_detection`, `common_lb_config`, `alt_stat_name`, other limits and times | ignored: they tune |
+//! | `health_checks`, `outlier_detection` | see `judgement` |
+//! | `alt_stat_name`, other limits and times | ignored: they tune |
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
-use envoy_types::pb::envoy::config::cluster::v3::LoadBalancingPolicy;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, LbPolicy,
-};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::core::v3::transport_socket;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
@@ -30,10 +28,12 @@ use segue_shared::extension::unpack;
 use segue_shared::ids::{ServiceName, VersionLabel};
 use segue_shared::xds_names::parse_cluster;
 
+use super::balancer;
 use super::endpoint::assignment;
 use super::field::{duration, over_ads, refuse, unsupported};
+use super::judgement;
 use crate::reject::Fault;
-use crate::snapshot::{Endpoint, HttpVersion, PoolLimits};
+use crate::snapshot::{Endpoint, HttpVersion, PoolLimits, Traffic};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
@@ -49,6 +49,7 @@ pub struct ClusterSpec {
     pub http: HttpVersion,
     pub connect_timeout: Duration,
     pub limits: PoolLimits,
+    pub traffic: Arc<Traffic>,
     pub source: EndpointSource,
 }
 
@@ -69,7 +70,9 @@ pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
     refuse(!message.filters.is_empty(), "filters")?;
     refuse(message.upstream_bind_config.is_some(), "upstream_bind_config")?;
     plain_text(message)?;
-    balance(message)?;
+    let mut traffic = Traffic::default();
+    balancer::spread(message, &mut traffic)?;
+    judgement::judge(message, &mut traffic)?;
     let mut limits = limits(message);
     let http = protocol(message, &mut limits)?;
     let connect_timeout = match &message.connect_timeout {
@@ -85,6 +88,7 @@ pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
         http,
         connect_timeout,
         limits,
+        traffic: traffic.into(),
         source: source(message)?,
     })
 }
@@ -131,34 +135,6 @@ fn plain_text(message: &PbCluster) -> Result<(), Fault> {
         return Err(Fault::at("transport_socket_matches", "TLS is not supported yet"));
     }
     Ok(())
-}
-
-fn balance(message: &PbCluster) -> Result<(), Fault> {
-    if let Some(policy) = &message.load_balancing_policy {
-        return balance_policy(policy).map_err(|fault| fault.under("load_balancing_policy"));
-    }
-    let policy = LbPolicy::try_from(message.lb_policy)
-        .map_err(|_| Fault::at("lb_policy", format!("{} is unknown", message.lb_policy)))?;
-    match policy {
-        LbPolicy::RoundRobin | LbPolicy::LeastRequest | LbPolicy::Random => Ok(()),
-        other => Err(Fault::at("lb_policy", format!("{} is not supported", other.as_str_name()))),
-    }
-}
-
-/// The first policy of the list that is known decides (gRFC A52).
-fn balance_policy(policy: &LoadBalancingPolicy) -> Result<(), Fault> {
-    const WITHOUT_AFFINITY: [&str; 5] =
-        ["RoundRobin", "LeastRequest", "Random", "WrrLocality", "ClientSideWeightedRoundRobin"];
-    let types: Vec<&str> = policy
-        .policies
-        .iter()
-        .filter_map(|policy| policy.typed_extension_config.as_ref()?.typed_config.as_ref())
-        .map(|any| any.type_url.rsplit('.').next().unwrap_or_default())
-        .collect();
-    if types.iter().any(|name| WITHOUT_AFFINITY.contains(name)) {
-        return Ok(());
-    }
-    Err(Fault::at("policies", format!("none is supported: {}", types.join(", "))))
 }
 
 fn limits(message: &PbCluster) -> PoolLimits {

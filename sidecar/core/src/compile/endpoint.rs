@@ -5,7 +5,7 @@
 //! | `cluster_name`, `endpoints[].lb_endpoints[]`, `load_balancing_weight` of endpoints | yes |
 //! | `health_status` | `UNHEALTHY`, `DRAINING` and `TIMEOUT` are left out |
 //! | `address.socket_address` | TCP with an IP literal and a port number; all else is refused |
-//! | `priority` | the lowest that has endpoints |
+//! | `priority` | yes, up to 128 |
 //! | `locality`, `load_balancing_weight` of localities, `metadata`, `hostname`, `health_check_config` | ignored: they tune |
 //! | `policy.drop_overloads`, endpoints by name or collection | refused |
 
@@ -23,6 +23,9 @@ use super::field::{refuse, unsupported};
 use crate::reject::Fault;
 use crate::snapshot::Endpoint;
 
+/// Envoy's own bound.
+const MOST_PRIORITY: u32 = 128;
+
 /// The endpoints of one cluster that may be picked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -34,25 +37,23 @@ pub(crate) fn assignment(message: &ClusterLoadAssignment) -> Result<Assignment, 
     if let Some(policy) = &message.policy {
         refuse(!policy.drop_overloads.is_empty(), "policy.drop_overloads")?;
     }
-    let mut usable: Vec<(u32, Endpoint)> = Vec::new();
+    let mut usable: Vec<Endpoint> = Vec::new();
     let mut seen = HashSet::new();
     for (i, locality) in message.endpoints.iter().enumerate() {
         refuse(locality.lb_config.is_some(), &format!("endpoints[{i}].lb_config"))?;
+        if locality.priority > MOST_PRIORITY {
+            let reason = format!("must be at most {MOST_PRIORITY}");
+            return Err(Fault::at(format!("endpoints[{i}].priority"), reason));
+        }
         for (j, endpoint) in locality.lb_endpoints.iter().enumerate() {
             let compiled = lb_endpoint(endpoint)
                 .map_err(|fault| fault.under(&format!("endpoints[{i}].lb_endpoints[{j}]")))?;
             if may_be_picked(endpoint.health_status) && seen.insert(compiled.address) {
-                usable.push((locality.priority, compiled));
+                usable.push(Endpoint { priority: locality.priority, ..compiled });
             }
         }
     }
-    let lowest = usable.iter().map(|(priority, _)| *priority).min().unwrap_or(0);
-    let endpoints = usable
-        .into_iter()
-        .filter(|(priority, _)| *priority == lowest)
-        .map(|(_, endpoint)| endpoint)
-        .collect();
-    Ok(Assignment { name: message.cluster_name.as_str().into(), endpoints })
+    Ok(Assignment { name: message.cluster_name.as_str().into(), endpoints: usable.into() })
 }
 
 fn may_be_picked(health: i32) -> bool {
@@ -74,7 +75,7 @@ fn lb_endpoint(endpoint: &LbEndpoint) -> Result<Endpoint, Fault> {
         Some(HostIdentifier::EndpointName(_)) => return Err(unsupported("endpoint_name")),
         None => return Err(Fault::at("endpoint", "must be set")),
     };
-    Ok(Endpoint { address, weight })
+    Ok(Endpoint { weight, ..Endpoint::new(address) })
 }
 
 fn socket_address(address: Option<&Address>) -> Result<SocketAddr, Fault> {

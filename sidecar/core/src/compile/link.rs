@@ -17,8 +17,9 @@ use self::place::Places;
 use super::cluster::{ClusterSpec, EndpointSource};
 use super::endpoint::Assignment;
 use super::listener::Direction;
+use crate::balance;
 use crate::canonical::EscapedSlashes;
-use crate::snapshot::{Cluster, ClusterTable, CompiledSnapshot, Endpoint};
+use crate::snapshot::{Cluster, ClusterTable, CompiledSnapshot, Endpoint, KeyTable};
 
 /// The newest good resource of each type and name.
 #[derive(Debug, Default)]
@@ -265,11 +266,31 @@ impl Linker {
             http: spec.http,
             connect_timeout: spec.connect_timeout,
             limits: spec.limits.clone(),
+            traffic: Arc::clone(&spec.traffic),
             endpoints: Arc::clone(endpoints),
+            keys: KeyTable::None,
         };
-        let cluster = match before {
-            Some(before) if *before.cluster == cluster => Arc::clone(&before.cluster),
-            _ => Arc::new(cluster),
+        let same = |before: &&LinkedCluster| {
+            // The table of keys follows from the rest.
+            let Cluster {
+                name,
+                version,
+                http,
+                connect_timeout,
+                limits,
+                traffic,
+                endpoints,
+                keys: _,
+            } = &*before.cluster;
+            (name, version, http) == (&cluster.name, &cluster.version, &cluster.http)
+                && (connect_timeout, limits) == (&cluster.connect_timeout, &cluster.limits)
+                && (traffic, endpoints) == (&cluster.traffic, &cluster.endpoints)
+        };
+        let cluster = if let Some(before) = before.filter(same) {
+            Arc::clone(&before.cluster)
+        } else {
+            let keys = balance::key_table(&cluster.traffic.algorithm, &cluster.endpoints);
+            Arc::new(Cluster { keys, ..cluster })
         };
         let linked = LinkedCluster {
             spec: Arc::clone(spec),

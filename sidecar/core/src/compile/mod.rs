@@ -1,12 +1,15 @@
 //! From xDS resources to tables: one Envoy message a file. A bad resource fails alone and is named.
 
 mod action;
+mod balancer;
 mod cluster;
 mod cluster_names;
 mod endpoint;
 mod extension;
 mod field;
+mod hash_policy;
 mod header;
+mod judgement;
 mod link;
 mod listener;
 mod resource;

@@ -1,8 +1,11 @@
 //! From request to cluster, by bucket.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::COOKIE;
 use segue_shared::bucket;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::joined;
 use crate::snapshot::{ClusterIndex, Split, SplitKey};
@@ -21,15 +24,24 @@ impl Split {
     }
 
     fn bucket(&self, headers: &HeaderMap) -> Option<u16> {
-        match &self.key {
-            SplitKey::Random => None,
-            SplitKey::Header(name) => joined(headers, name)
-                .filter(|value| !value.is_empty())
-                .map(|value| self.salt.bucket(&value)),
-            SplitKey::Cookie(name) => cookie(headers, name.as_bytes())
-                .filter(|value| !value.is_empty())
-                .map(|value| self.salt.bucket(value)),
-        }
+        self.key.value(headers).map(|value| self.salt.bucket(&value))
+    }
+}
+
+impl SplitKey {
+    /// The value of a request, unless it is empty.
+    fn value<'a>(&self, headers: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
+        let value = match self {
+            Self::Random => None,
+            Self::Header(name) => joined(headers, name),
+            Self::Cookie(name) => cookie(headers, name.as_bytes()).map(Cow::Borrowed),
+        };
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// Hash of the value of a request, for tables of endpoints. It has nothing to do with buckets.
+    pub fn hash(&self, headers: &HeaderMap) -> Option<u64> {
+        self.value(headers).map(|value| xxh3_64(&value))
     }
 }
 

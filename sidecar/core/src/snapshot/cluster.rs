@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use segue_shared::ids::{ServiceName, VersionLabel};
 
+use super::traffic::{KeyTable, Traffic};
+
 /// Place of a cluster in the [`ClusterTable`] of the same snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterIndex(pub u32);
@@ -26,7 +28,7 @@ pub struct ClusterTable {
 }
 
 /// One cluster. An unchanged cluster is the same `Arc` in the next snapshot.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// Name in xDS: the stable id under which pools and counters outlive snapshots.
     pub name: Arc<str>,
@@ -38,8 +40,28 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Caps and times of connections.
     pub limits: PoolLimits,
+    /// How requests are spread.
+    pub traffic: Arc<Traffic>,
     /// Endpoints that may be picked, in a stable order.
     pub endpoints: Arc<[Endpoint]>,
+    /// Which of them has which keys, where keys decide.
+    pub keys: KeyTable,
+}
+
+impl Cluster {
+    /// A cluster of HTTP/1.1 endpoints with all defaults.
+    pub fn new(name: Arc<str>, endpoints: Arc<[Endpoint]>) -> Self {
+        Self {
+            name,
+            version: None,
+            http: HttpVersion::Http1,
+            connect_timeout: Duration::from_secs(1),
+            limits: PoolLimits::default(),
+            traffic: Arc::default(),
+            endpoints,
+            keys: KeyTable::None,
+        }
+    }
 }
 
 /// Protocol of a cluster's endpoints.
@@ -79,8 +101,17 @@ impl Default for PoolLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
-    /// Share among the endpoints of the cluster, at least 1.
+    /// Share among the endpoints of its priority, at least 1.
     pub weight: u32,
+    /// The lowest goes first; the next ones take what it cannot.
+    pub priority: u32,
+}
+
+impl Endpoint {
+    /// An instance of weight 1 that goes first.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, weight: 1, priority: 0 }
+    }
 }
 
 impl ClusterTable {

@@ -3,6 +3,7 @@
 mod cluster;
 mod route;
 mod route_index;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -12,9 +13,13 @@ use crate::canonical::EscapedSlashes;
 
 pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
 pub use route::{
-    DirectResponse, Domain, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain,
+    DirectResponse, Domain, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain, Mirror,
     PathMatcher, PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher,
     RouteTable, Split, SplitKey, ValueMatcher, VirtualHost,
+};
+pub use traffic::{
+    Algorithm, Hashing, KeyTable, Outlier, Probe, ProbeKind, RingPoint, SuccessRate, TableKind,
+    Traffic,
 };
 
 /// All that requests of one moment are decided by. Swapped as a whole, loaded once a request.

@@ -225,6 +225,8 @@ pub enum ValueMatcher {
 
 /// What happens to a request.
 #[derive(Debug)]
+// Nearly all routes forward, so that a box would only be one more step for each request.
+#[allow(clippy::large_enum_variant)]
 pub enum RouteAction {
     Forward(Forward),
     Direct(DirectResponse),
@@ -235,14 +237,30 @@ pub enum RouteAction {
 #[derive(Debug)]
 pub struct Forward {
     pub split: Split,
+    /// What decides the endpoint where the cluster hashes and does not say what.
+    pub hash_key: SplitKey,
     /// From the request's arrival to the end of the response; `None`: without limit.
     pub timeout: Option<Duration>,
     /// For one attempt; `None`: as `timeout`.
     pub try_timeout: Option<Duration>,
+    /// Without a byte of an answer that has begun; `None`: without limit.
+    pub idle_timeout: Option<Duration>,
     /// Authority that the upstream sees.
     pub host_rewrite: Option<HeaderValue>,
     pub path_rewrite: Option<PathRewrite>,
     pub retry: Option<Retry>,
+    /// Where copies go.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// Copies of requests, whose answers are dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    pub cluster: ClusterIndex,
+    /// Copies in a million requests.
+    pub share_millionths: u32,
+    /// Else `-shadow` is added to the host.
+    pub keeps_host: bool,
 }
 
 /// A change of the path; the query stays.
@@ -254,14 +272,22 @@ pub enum PathRewrite {
     Prefix(Box<str>),
 }
 
-/// When a failed attempt is repeated on the same cluster.
+/// When a failed attempt is repeated on the same cluster. What has reached no upstream is repeated
+/// without it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     pub attempts: u32,
+    /// Answers with these statuses count.
     pub statuses: Vec<StatusCode>,
-    /// Whether refused and reset connections count.
-    pub connect_failure: bool,
+    /// Answers with these gRPC statuses count, one bit each.
+    pub grpc_statuses: u32,
+    /// Whether attempts without an answer count though the request might be carried out twice;
+    /// those of idempotent methods always do.
+    pub reset: bool,
+    /// Longest pause before the first repetition; each further one may be twice as long.
     pub backoff: Duration,
+    /// Longest pause of all.
+    pub max_backoff: Duration,
 }
 
 /// Ranges of the 10,000 buckets, each owned by a cluster.

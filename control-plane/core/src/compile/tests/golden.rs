@@ -94,6 +94,7 @@ fn everything_that_a_rule_can_say() {
     };
     wide.timeout = None;
     wide.try_timeout = Some(Duration::from_millis(1500));
+    wide.stream_idle = Some(Duration::from_secs(90));
     wide.retry =
         Some(Retry { statuses: vec![502, 503], attempts: 3, backoff: Duration::from_millis(25) });
     let mut moved = rule(PathMatch::Exact("/old".to_owned()), &[]);
@@ -110,7 +111,7 @@ fn everything_that_a_rule_can_say() {
     insta::assert_snapshot!(for_envoy);
     let for_sidecars = of_type(&compiled(&config), VIRTUAL_HOST);
     assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");
-    assert!(!for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
+    assert!(for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
 }
 
 #[test]
@@ -178,6 +179,7 @@ fn caps_and_times_of_a_cluster() {
         max_pending_requests: Some(20),
         max_requests: None,
         idle_timeout: Some(Duration::from_secs(90)),
+        ..TrafficPolicy::default()
     };
     config.traffic.insert("chat".parse().unwrap(), policy.into());
     insta::assert_snapshot!(of_type(&compiled(&config), CLUSTER));

@@ -70,6 +70,7 @@ pub fn rule(path: PathMatch, backends: &[(&str, u32)]) -> Rule {
         backends: backends.iter().map(backend).collect(),
         timeout: Some(Duration::from_secs(15)),
         try_timeout: None,
+        stream_idle: None,
         retry: None,
     }
 }

@@ -6,6 +6,7 @@ mod mesh;
 mod promises;
 mod readable;
 mod steps;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

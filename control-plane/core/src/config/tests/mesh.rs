@@ -74,7 +74,7 @@ fn what_is_written_holds() {
           urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}
         - type: RequestMirror
           requestMirror: {backendRef: {name: chat, version: v2}, percent: 2.5%}
-      timeouts: {request: 0s, backendRequest: 2s}
+      timeouts: {request: 0s, backendRequest: 2s, streamIdle: 90s}
       retry: {codes: [503], attempts: 2}
       backendRefs:
         - {name: chat, version: v1, weight: 9999}
@@ -92,6 +92,7 @@ fn what_is_written_holds() {
     assert_eq!(rule.filters.path_rewrite, Some(PathRewrite::Prefix("/".into())));
     assert_eq!(rule.filters.mirror.as_ref().unwrap().share, 250);
     assert_eq!((rule.timeout, rule.try_timeout), (None, Some(Duration::from_secs(2))));
+    assert_eq!(rule.stream_idle, Some(Duration::from_secs(90)));
     assert_eq!(rule.retry.as_ref().unwrap().attempts, 2);
     assert_eq!(rule.backends.iter().map(|it| it.weight).sum::<u32>(), 10_000);
     let redirect = route.rules[1].filters.redirect.as_ref().unwrap();

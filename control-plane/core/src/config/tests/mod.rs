@@ -6,6 +6,7 @@ mod limits;
 mod mesh;
 mod roundtrip;
 mod schema;
+mod traffic;
 
 use super::{Parsed, SourceText, parse};
 

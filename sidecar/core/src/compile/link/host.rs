@@ -43,7 +43,9 @@ impl Host {
         let held: Vec<Arc<Place>> = clusters.iter().map(|name| places.hold(name)).collect();
         for route in &mut routes {
             if let RouteAction::Forward(forward) = &mut route.action {
-                for (_, index) in &mut forward.split.ranges {
+                let of_split = forward.split.ranges.iter_mut().map(|(_, index)| index);
+                let of_mirrors = forward.mirrors.iter_mut().map(|mirror| &mut mirror.cluster);
+                for index in of_split.chain(of_mirrors) {
                     let place = held.get(index.0 as usize);
                     *index = place.map_or(ClusterIndex::NONE, |place| place.index);
                 }
