@@ -1,5 +1,5 @@
 //! The budget of HTTP/2 frames. The first 24 bytes are the preface; then steps: bytes that come as
-//! they are, frames of one kind, time that passes, bytes that are sent.
+//! they are, frames of one kind, time that passes, pieces of answers that are sent.
 
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ const PREFACE_BYTES: usize = 24;
 const BURST: u64 = 5_000;
 const FRAMES_A_SECOND: u64 = 1_000;
 const FRAMES_A_REQUEST: u64 = 10;
-const SENT_BYTES_A_FRAME: u64 = 512;
+const FRAMES_A_DATA: u64 = 10;
+/// A frame of data without data.
+const HEAD_BYTES: usize = 9;
 /// Of one input.
 const MOST_FRAMES: usize = 8_000;
 
@@ -20,7 +22,7 @@ const MOST_FRAMES: usize = 8_000;
 struct Seen {
     age: Duration,
     received: Vec<u8>,
-    sent_bytes: u64,
+    sent_pieces: u64,
 }
 
 /// What the frames in the received bytes count for.
@@ -60,17 +62,18 @@ pub fn check(bytes: &[u8]) {
             }
             2 => seen.age += Duration::from_millis(u64::from(input.short())),
             _ => {
-                let sent = input.short();
-                budget.sent(usize::from(sent));
-                cutwise.sent(usize::from(sent));
-                seen.sent_bytes += u64::from(sent);
+                let count = input.byte();
+                let sent = [0; HEAD_BYTES].repeat(usize::from(count));
+                budget.sent(&sent);
+                sent.chunks(7).for_each(|part| cutwise.sent(part));
+                seen.sent_pieces += u64::from(count);
             }
         }
     }
     let counted = counted(&seen.received);
     let earned = u64::try_from(seen.age.as_millis()).unwrap() * FRAMES_A_SECOND / 1000
         + counted.requests * FRAMES_A_REQUEST
-        + seen.sent_bytes / SENT_BYTES_A_FRAME;
+        + seen.sent_pieces * FRAMES_A_DATA;
     if is_good {
         assert!(counted.others <= BURST + earned, "{} frames went by", counted.others);
     } else {

@@ -97,7 +97,7 @@ impl<V: Speech> Stream<V> {
         let Some(request) = request else { return true };
         let type_url = V::type_url(&request).to_owned();
         let is_first = !self.session.holding().types.iter().any(|held| *held.type_url == *type_url);
-        let brought = is_first.then(|| V::brought(&request)).unwrap_or_default();
+        let brought = if is_first { V::brought(&request) } else { client::Versions::new() };
         if self.session.receive(request).is_err() {
             return false;
         }

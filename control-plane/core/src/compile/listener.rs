@@ -80,8 +80,7 @@ fn manager(stat_prefix: &str, routes: &str) -> HttpConnectionManager {
 /// sidecars always do. Left to itself, it routes by paths and hosts as they were written, which
 /// upstreams may read otherwise.
 fn read_as_our_sidecars_do(manager: &mut HttpConnectionManager) {
-    let yes = || Some(BoolValue { value: true });
-    manager.normalize_path = yes();
+    manager.normalize_path = Some(BoolValue { value: true });
     manager.merge_slashes = true;
     manager.set_path_with_escaped_slashes_action(PathWithEscapedSlashesAction::RejectRequest);
     manager.strip_trailing_host_dot = true;

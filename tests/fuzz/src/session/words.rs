@@ -43,6 +43,7 @@ pub fn client(byte: u8) -> Client {
     Client {
         ttl: (byte & 1 == 1).then_some(Duration::from_secs(30)),
         resource_in_sotw: byte & 2 == 2,
+        asks_in_part: byte & 4 == 4,
     }
 }
 
