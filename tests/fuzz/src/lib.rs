@@ -20,6 +20,8 @@ mod resources;
 mod routes;
 mod session;
 
+use segue_sidecar_core::http1::fuzz as http1;
+
 /// A target, and what must hold of its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -37,8 +39,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "header_rules", check: header_rules::check },
     Target { name: "routes", check: routes::check },
     Target { name: "flood", check: flood::check },
-    // The codec of HTTP/1 goes here: `http1_head` and `http1_body`, on its entry functions.
-    //
+    Target { name: "http1_request", check: http1::request_head },
+    Target { name: "http1_response", check: http1::response_head },
+    Target { name: "http1_chunks", check: http1::chunks },
     // What the planes tell each other.
     Target { name: "resources", check: resources::check },
     Target { name: "session_delta", check: session::check_delta },

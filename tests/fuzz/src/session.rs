@@ -87,7 +87,7 @@ fn run<V: Speech>(bytes: &[u8]) {
     // All of it is new, so that every refusal is overtaken.
     let last = words::last(MOST_STEPS as u64 + 2);
     stream.session.offer(Arc::clone(&last));
-    stream.settle();
+    stream.settle(&last);
     stream.holds(&last);
 }
 
@@ -158,17 +158,17 @@ impl<V: Speech> Stream<V> {
         self.unanswered.push_back((Arc::clone(&response.type_url), response.nonce.clone()));
     }
 
-    /// From here on everything is accepted.
-    fn settle(&mut self) {
+    /// From here on everything is accepted, until the last snapshot is told.
+    fn settle(&mut self, last: &XdsSnapshot) {
         for _ in 0..MOST_ROUNDS {
             self.respond();
             if self.unanswered.is_empty() {
-                // What a client never asks for is given up.
+                let is_last = self.session.target_revision() == last.revision;
+                if is_last && !self.session.is_waiting() {
+                    return;
+                }
+                // What a client never asks for is given up, in every pass anew.
                 self.session.stop_waiting();
-                self.respond();
-            }
-            if self.unanswered.is_empty() {
-                return;
             }
             while let Some((type_url, nonce)) = self.unanswered.pop_front() {
                 let names = self.names(&type_url);
