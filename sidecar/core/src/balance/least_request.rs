@@ -34,7 +34,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::super::level::Pickable;
-    use super::super::level::tests::equal;
+    use super::super::sample::equal;
     use super::*;
 
     struct Busy(RefCell<Vec<u32>>);

@@ -216,24 +216,11 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use proptest::prelude::*;
 
+    use super::super::sample::{endpoints, equal};
     use super::*;
-
-    /// Endpoints of these weights and priorities.
-    pub fn endpoints(of: &[(u32, u32)]) -> Vec<Endpoint> {
-        let endpoint = |(i, &(weight, priority)): (usize, &(u32, u32))| Endpoint {
-            weight,
-            priority,
-            ..Endpoint::new(([127, 0, 0, 1], 9000 + i as u16).into())
-        };
-        of.iter().enumerate().map(endpoint).collect()
-    }
-
-    pub fn equal(count: usize) -> Vec<Endpoint> {
-        endpoints(&vec![(1, 0); count])
-    }
 
     fn shares(pickable: &Pickable) -> Vec<(u64, usize)> {
         pickable.levels.iter().map(|level| (level.end, level.members.len())).collect()

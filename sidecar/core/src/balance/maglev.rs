@@ -73,7 +73,7 @@ pub(super) fn walk(table: &[u32], hash: u64) -> impl Iterator<Item = usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::level::tests::{endpoints, equal};
+    use super::super::sample::{endpoints, equal};
     use super::*;
 
     fn counts(table: &[u32], endpoints: usize) -> Vec<usize> {

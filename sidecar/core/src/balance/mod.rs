@@ -11,6 +11,8 @@ mod pick;
 mod random;
 mod ring_hash;
 mod round_robin;
+#[cfg(test)]
+mod sample;
 mod slow_start;
 
 pub use draw::mixed;

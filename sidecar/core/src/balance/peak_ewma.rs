@@ -66,7 +66,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::level::Pickable;
-    use super::super::level::tests::equal;
+    use super::super::sample::equal;
     use super::*;
 
     const MS: u64 = 1_000_000;

@@ -117,8 +117,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::level::tests::{endpoints, equal};
     use super::super::load::Idle;
+    use super::super::sample::{endpoints, equal};
     use super::*;
     use crate::snapshot::Traffic;
 

@@ -16,8 +16,8 @@ pub(super) fn pick(level: &Level, load: &impl Load, draw: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::level::Pickable;
-    use super::super::level::tests::endpoints;
     use super::super::load::Idle;
+    use super::super::sample::endpoints;
     use super::*;
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) fn walk(ring: &[RingPoint], hash: u64) -> impl Iterator<Item = usize>
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::level::tests::{endpoints, equal};
+    use super::super::sample::{endpoints, equal};
     use super::*;
 
     fn owner(ring: &[RingPoint], key: u64) -> usize {

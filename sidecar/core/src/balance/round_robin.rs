@@ -18,7 +18,7 @@ pub(super) fn pick(level: &Level, load: &impl Load, cursor: u64, draw: u64) -> u
 #[cfg(test)]
 mod tests {
     use super::super::level::Pickable;
-    use super::super::level::tests::equal;
+    use super::super::sample::equal;
     use super::super::{load::Idle, mixed};
     use super::*;
 
