@@ -37,17 +37,17 @@ const WORKS: &[Work] = &[
     Work {
         name: "HTTP/1.1 → HTTP/1.1",
         legs: Legs { downstream_http2: false, upstream_http2: false },
-        most: 39_500,
+        most: 31_600,
     },
     Work {
         name: "HTTP/1.1 → HTTP/2",
         legs: Legs { downstream_http2: false, upstream_http2: true },
-        most: 54_500,
+        most: 56_000,
     },
     Work {
         name: "HTTP/2 → HTTP/2",
         legs: Legs { downstream_http2: true, upstream_http2: true },
-        most: 75_500,
+        most: 78_000,
     },
 ];
 
