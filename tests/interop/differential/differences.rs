@@ -49,17 +49,6 @@ pub const KNOWN: &[Difference] = &[
         explain: |_, _, theirs, ours| refused_by_us(400, theirs, ours),
     },
     Difference {
-        name: "fragments",
-        reason: "a gap of ours: the codec drops a fragment before the door could refuse it, so that \
-                 the request goes on without it; Envoy refuses it",
-        concerns: |request| request.target.contains('#'),
-        explain: |_, _, theirs, ours| {
-            if theirs.status == 400 && theirs.seen.is_none() {
-                theirs.clone_from(ours);
-            }
-        },
-    },
-    Difference {
         name: "dots behind an empty segment",
         reason: "ours merges slashes before it resolves dots, as file systems and nginx do; Envoy \
                  resolves dots first, and `..` takes the empty segment",

@@ -1,7 +1,7 @@
 //! Several control planes on one etcd.
 
 use prost::Message as _;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::api::{self, KeyValue, Txn};
 use super::keys::Part;
@@ -34,6 +34,16 @@ async fn reaches(store: &EtcdStore, revision: Revision) {
     let mut watch = store.watch();
     let reached = watch.wait_for(|newest| *newest >= revision);
     timeout(SOON, reached).await.expect("the store does not follow").unwrap();
+}
+
+/// Commits, and waits until the watch has told of it: what comes later than a cut would end the
+/// connection before anything else is sent.
+async fn commit_and_hear(store: &EtcdStore, commit: Commit) {
+    let begun = Instant::now();
+    let mut following = store.inner.following.subscribe();
+    store.commit(commit).await.unwrap();
+    let heard = following.wait_for(|following| following.heard > begun);
+    timeout(SOON, heard).await.expect("the watch does not tell").unwrap();
 }
 
 #[tokio::test]
@@ -246,7 +256,7 @@ async fn commit_over_a_broken_cable(lost: Cut) -> (Result<Revision, StoreError>,
     let settings = EtcdSettings { endpoints: vec![cable.url()], ..etcd.settings() };
     let store = connect(&settings).await.unwrap();
     let witness = etcd.connect(10).await;
-    store.commit(put(1, &[("a", "v1")])).await.unwrap();
+    commit_and_hear(&store, put(1, &[("a", "v1")])).await;
     cable.cut(lost);
     let commit = store.commit(put(2, &[("a", "v2")]));
     let mend = async {
@@ -294,7 +304,7 @@ async fn a_commit_that_nobody_answers_says_so() {
     let cable = Cable::to(&etcd.url()).await;
     let settings = EtcdSettings { endpoints: vec![cable.url()], ..etcd.settings() };
     let store = connect(&settings).await.unwrap();
-    store.commit(put(1, &[("a", "v1")])).await.unwrap();
+    commit_and_hear(&store, put(1, &[("a", "v1")])).await;
     cable.cut(Cut::Answers);
     let error = store.commit(put(2, &[("a", "v2")])).await.unwrap_err();
     assert!(matches!(error, StoreError::Unsettled { revision: Revision(2), .. }), "{error}");
