@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -46,7 +46,9 @@ pub struct ConnectionWatch {
 
 /// All connections of one worker.
 pub struct ConnectionWatches {
-    all: RefCell<Vec<Rc<ConnectionWatch>>>,
+    /// A connection that has ended must not live on in here: with its waker it would keep the memory
+    /// of its whole task until the next tick.
+    all: RefCell<Vec<Weak<ConnectionWatch>>>,
     clock: Rc<Cell<Instant>>,
 }
 
@@ -67,7 +69,7 @@ impl ConnectionWatches {
             requests: Cell::new(0),
             clock: Rc::clone(&self.clock),
         });
-        self.all.borrow_mut().push(Rc::clone(&watch));
+        self.all.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
 
@@ -75,9 +77,7 @@ impl ConnectionWatches {
     pub fn tick(&self, now: Instant, end_idle: bool) {
         self.clock.set(now);
         self.all.borrow_mut().retain(|watch| {
-            if Rc::strong_count(watch) == 1 {
-                return false;
-            }
+            let Some(watch) = watch.upgrade() else { return false };
             let age = now.saturating_duration_since(watch.since.get());
             match watch.phase.get() {
                 Phase::Head if age >= HEAD_TIMEOUT => watch.decide(Verdict::Close),
@@ -90,7 +90,7 @@ impl ConnectionWatches {
 
     /// Tells all connections the same.
     pub fn decide(&self, verdict: Verdict) {
-        for watch in self.all.borrow().iter() {
+        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
             watch.decide(verdict);
         }
     }
@@ -98,7 +98,7 @@ impl ConnectionWatches {
     /// Number of connections that are open.
     pub fn open(&self) -> usize {
         let mut all = self.all.borrow_mut();
-        all.retain(|watch| Rc::strong_count(watch) > 1);
+        all.retain(|watch| watch.strong_count() > 0);
         all.len()
     }
 }
@@ -177,6 +177,20 @@ impl Drop for RunningRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_has_ended_holds_its_task_no_more() {
+        struct Task;
+        impl std::task::Wake for Task {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        let (watches, task) = (ConnectionWatches::default(), std::sync::Arc::new(Task));
+        let watch = watches.watch();
+        let waker = Waker::from(std::sync::Arc::clone(&task));
+        assert_eq!(watch.verdict(&Context::from_waker(&waker)), Verdict::Stay);
+        drop((watch, waker));
+        assert_eq!(std::sync::Arc::strong_count(&task), 1);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_closed_and_an_idle_connection_finished() {

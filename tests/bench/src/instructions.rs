@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::peers::{self, Legs};
+use crate::peers::{self, Legs, Setup};
 use crate::upstream::Upstream;
 
 const FEW: u32 = 300;
@@ -34,21 +34,13 @@ pub struct Cost {
 }
 
 const WORKS: &[Work] = &[
-    Work {
-        name: "HTTP/1.1 → HTTP/1.1",
-        legs: Legs { downstream_http2: false, upstream_http2: false },
-        most: 31_600,
-    },
+    Work { name: "HTTP/1.1 → HTTP/1.1", legs: Legs::HTTP1, most: 31_600 },
     Work {
         name: "HTTP/1.1 → HTTP/2",
         legs: Legs { downstream_http2: false, upstream_http2: true },
         most: 56_000,
     },
-    Work {
-        name: "HTTP/2 → HTTP/2",
-        legs: Legs { downstream_http2: true, upstream_http2: true },
-        most: 78_000,
-    },
+    Work { name: "HTTP/2 → HTTP/2", legs: Legs::HTTP2, most: 78_000 },
 ];
 
 impl Cost {
@@ -86,7 +78,8 @@ fn total(work: &Work, upstream: &Upstream, dir: &Path, requests: u32) -> io::Res
         "--tool=callgrind".into(),
         format!("--callgrind-out-file={}", out.display()),
     ];
-    let mut mesh = peers::segue::Mesh::start(work.legs, upstream, &dir, &around, 0, PATIENCE)?;
+    let mut mesh =
+        peers::segue::Mesh::start(Setup::new(work.legs), upstream, &dir, &around, 0, PATIENCE)?;
     if work.legs.downstream_http2 {
         ask_http2(mesh.address, requests)?;
     } else {

@@ -1,5 +1,5 @@
-//! One window of load: `wrk` for HTTP/1.1, `h2load` for HTTP/2. Both keep a closed loop: each
-//! connection (or stream) sends its next request when it has the answer.
+//! One window of load: `wrk` for HTTP/1.1, `h2load` for HTTP/2. Both keep a closed loop, in which
+//! each connection (or stream) sends its next request when it has the answer, unless a pace is set.
 
 use std::fs;
 use std::io;
@@ -7,14 +7,52 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use crate::upstream::{GRPC_BYTES, GRPC_PATH};
+
+/// What a caller asks for, always of the host `chat` and as one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// GET of a path.
+    Get(String),
+    /// GET of a path over a connection that is closed after it.
+    Once(String),
+    /// POST of so many bytes.
+    Upload(usize),
+    /// A unary call of gRPC.
+    Grpc,
+}
+
 /// How the requests of a window come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Shape {
-    pub http2: bool,
-    pub connections: u32,
+    http2: bool,
+    connections: u32,
     /// Streams of each HTTP/2 connection at one time.
-    pub streams: u32,
-    pub seconds: u32,
+    streams: u32,
+    seconds: u32,
+    ask: Ask,
+}
+
+impl Shape {
+    /// One request at a time on each HTTP/1.1 connection.
+    pub fn http1(connections: u32, seconds: u32) -> Self {
+        Self { http2: false, connections, streams: 1, seconds, ask: Ask::Get("/".into()) }
+    }
+
+    /// `streams` requests at a time on each HTTP/2 connection.
+    pub fn http2(connections: u32, streams: u32, seconds: u32) -> Self {
+        Self { http2: true, streams, ..Self::http1(connections, seconds) }
+    }
+
+    /// The same load of other requests.
+    pub fn asking(self, ask: Ask) -> Self {
+        Self { ask, ..self }
+    }
+
+    /// The same load for another time, where one is given.
+    pub fn lasting(&self, seconds: Option<u32>) -> Self {
+        Self { seconds: seconds.unwrap_or(self.seconds), ..self.clone() }
+    }
 }
 
 /// What a window gave.
@@ -33,41 +71,87 @@ pub struct Window {
 /// because only then does h2load write a time for each request.
 const HTTP2_RATE: u32 = 30_000;
 
-/// Sends requests from `core` and waits for all answers.
-pub fn window(shape: Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
-    if shape.http2 { h2load(shape, target, core, dir) } else { wrk(shape, target, core) }
+/// Sends requests from `core` as fast as answers come, and waits for all of them.
+pub fn window(shape: &Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
+    if shape.http2 { h2load(shape, target, core, dir) } else { wrk(shape, target, core, dir) }
 }
 
-fn wrk(shape: Shape, target: SocketAddr, core: u32) -> io::Result<Window> {
-    let text = run(pinned(core, "wrk").args([
-        "--latency",
-        "-t1",
-        &format!("-c{}", shape.connections),
-        &format!("-d{}s", shape.seconds),
-        "-H",
-        "Host: chat",
-        "-H",
-        "x-user-id: user-1",
-        &format!("http://{target}/"),
-    ]))?;
+/// Sends so many requests a second over HTTP/1.1, whether or not earlier ones have their answers.
+pub fn paced(
+    target: SocketAddr,
+    rate: u32,
+    seconds: u32,
+    core: u32,
+    dir: &Path,
+) -> io::Result<Window> {
+    const CONNECTIONS: u32 = 20;
+    let mut command = pinned(core, "h2load");
+    command.arg("--h1").arg(format!("--rps={}", rate / CONNECTIONS));
+    h2load_log(command, rate * seconds, CONNECTIONS, target, "/", dir)
+}
+
+fn wrk(shape: &Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
+    let mut command = pinned(core, "wrk");
+    command.args(["--latency", "-t1"]);
+    command.args([format!("-c{}", shape.connections), format!("-d{}s", shape.seconds)]);
+    command.args(["--timeout", "10s", "-H", "Host: chat", "-H", "x-user-id: user-1"]);
+    let path = match &shape.ask {
+        Ask::Get(path) => path,
+        Ask::Once(path) => {
+            command.args(["-H", "Connection: close"]);
+            path
+        }
+        Ask::Upload(bytes) => {
+            let script = dir.join("upload.lua");
+            fs::write(
+                &script,
+                format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {bytes})\n"),
+            )?;
+            command.arg("-s").arg(script);
+            "/upload"
+        }
+        Ask::Grpc => return Err(io::Error::other("gRPC needs HTTP/2")),
+    };
+    let text = run(command.arg(format!("http://{target}{path}")))?;
     parse_wrk(&text).ok_or_else(|| io::Error::other(format!("wrk printed no result:\n{text}")))
 }
 
-fn h2load(shape: Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
+fn h2load(shape: &Shape, target: SocketAddr, core: u32, dir: &Path) -> io::Result<Window> {
+    let mut command = pinned(core, "h2load");
+    command.arg(format!("-m{}", shape.streams));
+    let path = match &shape.ask {
+        Ask::Get(path) => path,
+        Ask::Grpc => {
+            let message = dir.join("message");
+            // No proxy reads the message, so any bytes do.
+            fs::write(&message, [b'x'; GRPC_BYTES])?;
+            command.arg("-d").arg(message);
+            command.args(["--header", "content-type: application/grpc"]);
+            command.args(["--header", "te: trailers"]);
+            GRPC_PATH
+        }
+        Ask::Once(_) | Ask::Upload(_) => {
+            return Err(io::Error::other("this load is made for HTTP/1.1"));
+        }
+    };
+    let requests = shape.seconds * HTTP2_RATE;
+    h2load_log(command, requests, shape.connections, target, path, dir)
+}
+
+fn h2load_log(
+    mut command: Command,
+    requests: u32,
+    connections: u32,
+    target: SocketAddr,
+    path: &str,
+    dir: &Path,
+) -> io::Result<Window> {
     let log = dir.join("h2load.log");
     let _absent_at_first = fs::remove_file(&log);
-    let requests = shape.seconds * HTTP2_RATE;
-    let text = run(pinned(core, "h2load").args([
-        "-t1",
-        &format!("-n{requests}"),
-        &format!("-c{}", shape.connections),
-        &format!("-m{}", shape.streams),
-        "--header",
-        "x-user-id: user-1",
-        &format!("--connect-to={target}"),
-        &format!("--log-file={}", log.display()),
-        "http://chat/",
-    ]))?;
+    command.args(["-t1", &format!("-n{requests}"), &format!("-c{connections}")]);
+    command.args(["--header", "x-user-id: user-1", &format!("--connect-to={target}")]);
+    command.arg(format!("--log-file={}", log.display())).arg(format!("http://chat{path}"));
+    let text = run(&mut command)?;
     parse_h2load_log(&fs::read_to_string(&log)?, requests)
         .ok_or_else(|| io::Error::other(format!("h2load's log has no answers:\n{text}")))
 }

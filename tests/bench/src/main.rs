@@ -41,8 +41,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Work {
-    /// HTTP/1.1 and HTTP/2 through one proxy.
-    DataPath,
+    /// Traffic through one proxy at a time.
+    DataPath {
+        /// Only works whose name holds one of these texts.
+        #[arg(long, value_delimiter = ',')]
+        works: Vec<String>,
+        /// Services of the snapshot that is applied.
+        #[arg(long, default_value_t = 10_000)]
+        services: usize,
+    },
     /// User instructions of a request; fails where they are more than they may be.
     Instructions,
     /// One change among thousands of xDS streams.
@@ -67,8 +74,9 @@ enum Format {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
-    let done = match arguments.work.take().unwrap_or(Work::DataPath) {
-        Work::DataPath => data_path(arguments),
+    let all = Work::DataPath { works: Vec::new(), services: 10_000 };
+    let done = match arguments.work.take().unwrap_or(all) {
+        Work::DataPath { works, services } => data_path(arguments, works, services),
         Work::Instructions => instructions(arguments.output),
         Work::ControlPlane { streams, services } => control_plane(&arguments, streams, services),
         Work::Herd(herd) => control_plane::run_herd(&herd),
@@ -82,16 +90,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn data_path(arguments: Arguments) -> io::Result<()> {
+fn data_path(arguments: Arguments, works: Vec<String>, services: usize) -> io::Result<()> {
+    // A thousand connections are held open.
+    rlimit::increase_nofile_limit(u64::MAX)?;
     let plan = data_path::Plan {
         rounds: if arguments.fast { 2 } else { arguments.rounds.max(1) },
         seconds: arguments.fast.then_some(1),
         only: arguments.only,
+        works,
+        services,
     };
-    let results = data_path::run(&plan)?;
     match arguments.output {
-        Format::Table => report::print_table(&results),
-        Format::Json => println!("{:#}", report::json(&results)),
+        Format::Table => {
+            data_path::run(&plan, report::print_outcome)?;
+            report::print_legend();
+        }
+        Format::Json => println!("{:#}", report::json(&data_path::run(&plan, |_| ())?)),
     }
     Ok(())
 }

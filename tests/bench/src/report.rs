@@ -2,9 +2,9 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::data_path::{Outcome, Series};
+use crate::data_path::{Outcome, Samples};
 use crate::instructions::Cost;
 
 /// The proxy that the others are compared with.
@@ -17,84 +17,65 @@ struct Spread {
     max: f64,
 }
 
-pub fn print_table(outcomes: &[Outcome]) {
-    for outcome in outcomes {
-        println!("\n{}", outcome.work);
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
-            "proxy",
-            "CPU s / 1 M requests",
-            "× envoy",
-            "requests/s",
-            "p50 ms",
-            "p99 ms",
-            "RSS MiB (idle)",
-            "failed",
-        ]);
-        for (name, series) in &outcome.series {
-            let (Some(cpu), Some(rate), Some(p50), Some(p99), Some(resident)) = (
-                spread(&series.cpu_seconds_per_million),
-                spread(&series.requests_per_second),
-                spread(&series.p50),
-                spread(&series.p99),
-                spread(&series.resident_mib),
-            ) else {
-                continue;
-            };
-            table.add_row([
-                (*name).to_owned(),
-                format!("{:.1} ({:.1}–{:.1})", cpu.median, cpu.min, cpu.max),
-                ratio(outcome, series).map_or_else(String::new, |ratio| {
-                    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max)
-                }),
-                format!("{:.0} ({:.0}–{:.0})", rate.median, rate.min, rate.max),
-                format!("{:.2}", p50.median / 1000.0),
-                format!("{:.2}", p99.median / 1000.0),
-                format!("{:.1} ({:.1})", resident.median, series.idle_resident_mib),
-                series.failed.to_string(),
-            ]);
+impl Spread {
+    fn print(&self, decimals: usize) -> String {
+        format!("{:.decimals$} ({:.decimals$}–{:.decimals$})", self.median, self.min, self.max)
+    }
+}
+
+/// One work as a table.
+pub fn print_outcome(outcome: &Outcome) {
+    println!("\n{}", outcome.work);
+    let mut header = vec!["proxy".to_owned(), "× envoy".to_owned()];
+    header.extend(outcome.quantities.iter().map(|quantity| quantity.name.to_owned()));
+    header.push("failed".to_owned());
+    let columns = header.len();
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    for (name, samples) in &outcome.proxies {
+        let compared = ratio(outcome, samples).map_or_else(String::new, |ratio| ratio.print(2));
+        let mut row = vec![(*name).to_owned(), compared];
+        for (quantity, series) in outcome.quantities.iter().zip(&samples.series) {
+            row.push(spread(series).map_or_else(String::new, |it| it.print(quantity.decimals)));
         }
-        for column in 1..8 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        println!("{table}");
-        if outcome.dropped > 0 {
-            println!("{} windows dropped: the machine was taken away in them", outcome.dropped);
+        row.push(samples.failed.to_string());
+        table.add_row(row);
+    }
+    for column in 1..columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    println!("{table}");
+    if outcome.dropped > 0 {
+        println!("{} windows dropped: the machine was taken away in them", outcome.dropped);
+    }
+}
+
+/// How tables are to be read.
+pub fn print_legend() {
     println!(
-        "\nOne worker on one core each; medians (min–max) of interleaved rounds. Ratios are taken \
-         round by round; differences under 8 % are noise."
+        "\nOne worker on one core each; medians (min–max) of interleaved rounds. The ratio is that \
+         of the first column, taken round by round; differences under 8 % are noise."
     );
 }
 
 pub fn json(outcomes: &[Outcome]) -> Value {
-    let outcomes: Vec<Value> = outcomes
-        .iter()
-        .map(|outcome| {
-            let proxies: serde_json::Map<String, Value> = outcome
-                .series
-                .iter()
-                .map(|(name, series)| {
-                    let value = json!({
-                        "cpuSecondsPerMillionRequests": series.cpu_seconds_per_million,
-                        "requestsPerSecond": series.requests_per_second,
-                        "p50Microseconds": series.p50,
-                        "p99Microseconds": series.p99,
-                        "residentMiB": series.resident_mib,
-                        "idleResidentMiB": series.idle_resident_mib,
-                        "failed": series.failed,
-                        "cpuRatioToEnvoy": ratio(outcome, series).map(|ratio| ratio.median),
-                    });
-                    ((*name).to_owned(), value)
-                })
-                .collect();
-            json!({"work": outcome.work, "dropped": outcome.dropped, "proxies": proxies})
-        })
-        .collect();
-    json!({"works": outcomes})
+    let outcomes = outcomes.iter().map(|outcome| {
+        let proxies = outcome.proxies.iter().map(|(name, samples)| {
+            let mut value = Map::new();
+            for (quantity, series) in outcome.quantities.iter().zip(&samples.series) {
+                value.insert(quantity.key.to_owned(), json!(series));
+            }
+            value.insert("failed".into(), json!(samples.failed));
+            let ratio = ratio(outcome, samples).map(|ratio| ratio.median);
+            value.insert("ratioToEnvoy".into(), json!(ratio));
+            ((*name).to_owned(), Value::from(value))
+        });
+        let proxies: Map<String, Value> = proxies.collect();
+        json!({"work": outcome.work, "dropped": outcome.dropped, "proxies": proxies})
+    });
+    json!({"works": outcomes.collect::<Vec<_>>()})
 }
 
 pub fn print_instructions(costs: &[Cost]) {
@@ -114,14 +95,12 @@ pub fn instructions_json(costs: &[Cost]) -> Value {
     json!({"works": works.collect::<Vec<_>>()})
 }
 
-fn ratio(outcome: &Outcome, series: &Series) -> Option<Spread> {
-    let reference = outcome.series.get(REFERENCE)?;
-    let ratios: Vec<f64> = series
-        .cpu_seconds_per_million
-        .iter()
-        .zip(&reference.cpu_seconds_per_million)
-        .map(|(own, reference)| own / reference)
-        .collect();
+/// The first quantity against that of the reference.
+fn ratio(outcome: &Outcome, samples: &Samples) -> Option<Spread> {
+    let reference = outcome.proxies.get(REFERENCE)?.series.first()?;
+    let own = samples.series.first()?;
+    let ratios: Vec<f64> =
+        own.iter().zip(reference).map(|(own, reference)| own / reference).collect();
     spread(&ratios)
 }
 

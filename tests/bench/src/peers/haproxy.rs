@@ -6,14 +6,19 @@ use std::path::Path;
 
 use segue_tests::process::Program;
 
-use super::{Legs, Proxy, free_address, wait_for_port};
+use super::{Proxy, Setup, free_address, wait_for_port};
 use crate::upstream::Upstream;
 
-pub fn start(legs: Legs, upstream: &Upstream, dir: &Path, core: u32) -> io::Result<Proxy> {
+pub fn start(setup: Setup, upstream: &Upstream, dir: &Path, core: u32) -> io::Result<Proxy> {
     let address = free_address()?;
-    let down = if legs.downstream_http2 { " proto h2" } else { "" };
-    let (up, up_protocol) =
-        if legs.upstream_http2 { (upstream.http2, " proto h2") } else { (upstream.http1, "") };
+    let down = if setup.legs.downstream_http2 { " proto h2" } else { "" };
+    let (up, up_protocol) = if setup.legs.upstream_http2 {
+        (upstream.http2, " proto h2")
+    } else {
+        (upstream.http1, "")
+    };
+    let known = dir.join("haproxy-routes");
+    fs::write(&known, setup.prefixes().join("\n"))?;
     let file = dir.join("haproxy.cfg");
     fs::write(
         &file,
@@ -31,13 +36,15 @@ defaults
   http-reuse always
 frontend in
   bind {address}{down}
+  http-request return status 404 unless {{ path -m beg -f {known} }}
   use_backend v2 if {{ req.hdr(x-user-id),sdbm(1),mod(100) lt 50 }}
   default_backend v1
 backend v1
   server up {up}{up_protocol}
 backend v2
   server up {up}{up_protocol}
-"
+",
+            known = known.display()
         ),
     )?;
     let process = Program::new("haproxy", "taskset", dir)

@@ -1,7 +1,7 @@
 //! The proxies that are compared, each with one worker on one core and the same work: one host, one
 //! route, a weighted split of two clusters with the same upstream behind both.
 
-mod envoy;
+pub mod envoy;
 mod haproxy;
 mod nginx;
 pub mod segue;
@@ -44,10 +44,42 @@ pub struct Legs {
     pub upstream_http2: bool,
 }
 
+impl Legs {
+    pub const HTTP1: Self = Self { downstream_http2: false, upstream_http2: false };
+    pub const HTTP2: Self = Self { downstream_http2: true, upstream_http2: true };
+}
+
+/// How all proxies of a work are set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    pub legs: Legs,
+    /// Whether requests are gRPC.
+    pub grpc: bool,
+    /// Routes by prefix ([`route_path`]); 0: one route for all paths.
+    pub routes: usize,
+}
+
+impl Setup {
+    /// One route for all paths, and no gRPC.
+    pub fn new(legs: Legs) -> Self {
+        Self { legs, grpc: false, routes: 0 }
+    }
+
+    /// Prefixes of the paths that are routed.
+    fn prefixes(self) -> Vec<String> {
+        if self.routes == 0 { vec!["/".into()] } else { (0..self.routes).map(route_path).collect() }
+    }
+}
+
+/// The prefix of a route. All have one length, so that their order is the order of their numbers.
+pub fn route_path(index: usize) -> String {
+    format!("/route-{index:05}")
+}
+
 /// Starts all proxies that can do the work, on `core`; everything else that one needs goes to
 /// `other_core`.
 pub fn start_all(
-    legs: Legs,
+    setup: Setup,
     upstream: &Upstream,
     dir: &Path,
     core: u32,
@@ -57,17 +89,17 @@ pub fn start_all(
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
     let mut proxies = Vec::new();
     if wanted("segue") {
-        proxies.push(segue::start(legs, upstream, dir, core, other_core)?);
+        proxies.push(segue::start(setup, upstream, dir, core, other_core)?);
     }
     if wanted("envoy") {
-        proxies.push(envoy::start(legs, upstream, dir, core)?);
+        proxies.push(envoy::start(setup, upstream, dir, core)?);
     }
     if wanted("haproxy") {
-        proxies.push(haproxy::start(legs, upstream, dir, core)?);
+        proxies.push(haproxy::start(setup, upstream, dir, core)?);
     }
-    // nginx 1.22 speaks HTTP/1.1 to upstreams only.
-    if wanted("nginx") && !legs.upstream_http2 {
-        proxies.push(nginx::start(legs, upstream, dir, core)?);
+    // nginx 1.22 speaks HTTP/2 to upstreams only where that is gRPC.
+    if wanted("nginx") && (setup.grpc || !setup.legs.upstream_http2) {
+        proxies.push(nginx::start(setup, upstream, dir, core)?);
     }
     Ok(proxies)
 }

@@ -6,12 +6,19 @@ use std::path::Path;
 
 use segue_tests::process::Program;
 
-use super::{Family, Legs, Proxy, free_address, wait_for_port};
+use super::{Family, Proxy, Setup, free_address, wait_for_port};
 use crate::upstream::Upstream;
 
-pub fn start(legs: Legs, upstream: &Upstream, dir: &Path, core: u32) -> io::Result<Proxy> {
+pub fn start(setup: Setup, upstream: &Upstream, dir: &Path, core: u32) -> io::Result<Proxy> {
     let address = free_address()?;
-    let http2 = if legs.downstream_http2 { " http2" } else { "" };
+    let http2 = if setup.legs.downstream_http2 { " http2" } else { "" };
+    let (up, pass) = if setup.grpc {
+        (upstream.http2, "grpc_pass grpc://$version;")
+    } else {
+        (upstream.http1, "proxy_pass http://$version;")
+    };
+    let locations: String =
+        setup.prefixes().iter().map(|it| format!("    location {it} {{ {pass} }}\n")).collect();
     let file = dir.join("nginx.conf");
     fs::write(
         &file,
@@ -25,11 +32,11 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 300s;
   upstream v2 {{ server {up}; keepalive 256; keepalive_requests 100000000; }}
   split_clients \"chat$http_x_user_id\" $version {{ 50% v1; * v2; }}
   server {{ listen {address}{http2}; http2_max_concurrent_streams 1024;
-    location / {{ proxy_pass http://$version; proxy_http_version 1.1;
-      proxy_set_header Connection ''; proxy_set_header Host $host; }} }}
+    client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0;
+    proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;
+{locations}  }}
 }}",
             dir = dir.display(),
-            up = upstream.http1,
         ),
     )?;
     let process = Program::new("nginx", "taskset", dir)
