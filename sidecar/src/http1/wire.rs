@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::buffers::{BUFFER_BYTES, borrow_buffer, borrow_page, return_buffer, return_page};
+use super::buffers::{LARGE_BUFFER_BYTES, Size, borrow_page, return_page};
 
 /// Room for a head, or for a piece of a small body.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;
@@ -26,8 +26,8 @@ pub struct Wire {
     stream: TcpStream,
     /// What came and was not read yet.
     pub received: BytesMut,
-    /// Whether `received` is borrowed memory, be it used up.
-    borrowed: bool,
+    /// What kind of borrowed memory `received` is, be it used up.
+    borrowed: Option<Size>,
     /// What waits to go: the page from `sent` on, then the piece, then `behind`.
     page: Vec<u8>,
     sent: usize,
@@ -41,7 +41,7 @@ impl Wire {
         Self {
             stream,
             received: BytesMut::new(),
-            borrowed: false,
+            borrowed: None,
             page: Vec::new(),
             sent: 0,
             piece: Bytes::new(),
@@ -65,13 +65,15 @@ impl Wire {
             }
         }
         if self.received.capacity() - self.received.len() < room {
+            let size = Size::of(room);
             if !self.received.is_empty() {
                 self.received.reserve(room);
-            } else if !self.received.try_reclaim(room) {
+                self.borrowed = self.borrowed.or(Some(size));
+            } else if self.borrowed != Some(size) || !self.received.try_reclaim(room) {
                 self.release();
-                self.received = borrow_buffer(room);
+                self.received = size.borrow_buffer(room);
+                self.borrowed = Some(size);
             }
-            self.borrowed = true;
         }
         let received = pin!(self.stream.read_buf(&mut self.received)).poll(context);
         if received.is_pending() {
@@ -88,9 +90,10 @@ impl Wire {
 
     /// Gives back memory that holds nothing.
     pub fn release(&mut self) {
-        if self.borrowed && self.received.is_empty() {
-            self.borrowed = false;
-            return_buffer(std::mem::take(&mut self.received));
+        if self.received.is_empty()
+            && let Some(size) = self.borrowed.take()
+        {
+            size.return_buffer(std::mem::take(&mut self.received));
         }
     }
 
@@ -186,7 +189,7 @@ impl Wire {
 /// Room for the next piece of a body: what is left of it, within bounds.
 pub fn room_for(left: u64) -> usize {
     let left = usize::try_from(left).unwrap_or(usize::MAX);
-    left.clamp(SMALL_READ_BYTES, BUFFER_BYTES)
+    left.clamp(SMALL_READ_BYTES, LARGE_BUFFER_BYTES)
 }
 
 #[cfg(test)]
