@@ -42,6 +42,11 @@ pub fn parse_cluster(name: &str) -> Option<(ServiceName, VersionLabel)> {
 /// may subscribe to `*` of every type.
 pub const CONTROL_PLANE: &str = "segue";
 
+/// `tcp/<namespace>/<name>`: the listener of a service that speaks no HTTP.
+pub fn tcp_listener(service: &ServiceName) -> String {
+    format!("tcp/{service}")
+}
+
 /// Name of the `VirtualHost` resource of a service, as Envoy's VHDS forms it: the name of the route
 /// configuration, then that of the virtual host.
 pub fn virtual_host_resource(service: &ServiceName) -> String {

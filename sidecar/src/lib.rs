@@ -16,6 +16,7 @@ pub mod report;
 pub mod settings;
 pub mod snapshot_file;
 pub mod snapshot_handle;
+pub mod tcp;
 pub mod upstream;
 pub mod vitals;
 pub mod worker;

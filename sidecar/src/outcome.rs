@@ -62,6 +62,8 @@ pub struct Slot {
     classes: [AtomicU64; 6],
     latency: [AtomicU64; 15],
     latency_micros: AtomicU64,
+    tunnels: AtomicU64,
+    tunnel_bytes: [AtomicU64; 2],
 }
 
 /// A sum over the workers.
@@ -97,6 +99,10 @@ pub struct Totals {
     pub latency: [u64; 15],
     /// Sum of the latencies in microseconds.
     pub latency_micros: u64,
+    /// Connections of callers that were passed through as they are.
+    pub tunnels: u64,
+    /// Bytes of those, to the upstream and back.
+    pub tunnel_bytes: [u64; 2],
 }
 
 /// Only the worker that owns the slot writes it, so no read-modify-write is needed.
@@ -208,6 +214,10 @@ impl ClusterCounters {
             totals.connects += slot.connects.load(Relaxed);
             totals.connect_failures += slot.connect_failures.load(Relaxed);
             totals.latency_micros += slot.latency_micros.load(Relaxed);
+            totals.tunnels += slot.tunnels.load(Relaxed);
+            for (total, bytes) in totals.tunnel_bytes.iter_mut().zip(&slot.tunnel_bytes) {
+                *total += bytes.load(Relaxed);
+            }
             for (total, count) in totals.classes.iter_mut().zip(&slot.classes) {
                 *total += count.load(Relaxed);
             }
@@ -273,6 +283,21 @@ impl Slot {
     /// A connection could not be opened.
     pub fn connect_failed(&self) {
         add(&self.connect_failures, 1);
+    }
+
+    /// A caller's connection is passed through as it is.
+    pub fn tunnelled(&self) {
+        add(&self.tunnels, 1);
+    }
+
+    /// Bytes of such a connection went to the upstream.
+    pub fn tunnelled_there(&self, bytes: u64) {
+        add(&self.tunnel_bytes[0], bytes);
+    }
+
+    /// Bytes of such a connection came back.
+    pub fn tunnelled_back(&self, bytes: u64) {
+        add(&self.tunnel_bytes[1], bytes);
     }
 
     /// A connection was closed.

@@ -4,6 +4,7 @@
 pub mod balance;
 pub mod canonical;
 pub mod compile;
+pub mod detect;
 pub mod flood;
 pub mod grpc_timeout;
 pub mod health;

@@ -48,7 +48,7 @@ pub fn render(admin: &Admin) -> String {
 
 type Value = fn(&Totals) -> u64;
 
-const SIMPLE: [(&str, &str, &str, Value); 12] = [
+const SIMPLE: [(&str, &str, &str, Value); 15] = [
     ("segue_requests_total", "Requests sent to a version.", "counter", |t| t.requests),
     (
         "segue_request_failures_total",
@@ -87,6 +87,24 @@ const SIMPLE: [(&str, &str, &str, Value); 12] = [
         "Connections that could not be opened.",
         "counter",
         |t| t.connect_failures,
+    ),
+    (
+        "segue_tunnels_total",
+        "Connections of callers that were passed through as they are.",
+        "counter",
+        |t| t.tunnels,
+    ),
+    (
+        "segue_tunnel_sent_bytes_total",
+        "Bytes of such connections to the upstream.",
+        "counter",
+        |t| t.tunnel_bytes[0],
+    ),
+    (
+        "segue_tunnel_received_bytes_total",
+        "Bytes of such connections from the upstream.",
+        "counter",
+        |t| t.tunnel_bytes[1],
     ),
 ];
 

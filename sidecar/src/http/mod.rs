@@ -2,6 +2,7 @@
 
 mod body;
 mod caller;
+mod connect;
 mod forward;
 mod frame_meter;
 mod headers;

@@ -6,6 +6,8 @@ use http::{Response, StatusCode};
 use segue_sidecar_core::canonical::CanonPath;
 use segue_sidecar_core::snapshot::{DirectResponse, PathRewrite, Redirect};
 
+use crate::tcp::Refusal;
+
 use super::body::ResponseSource;
 
 /// Why a request got no answer from an upstream.
@@ -37,6 +39,17 @@ pub enum Reject {
     UpstreamMalformed,
     /// The route's time is over.
     Timeout,
+}
+
+impl From<Refusal> for Reject {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoRoute => Self::NoRoute,
+            Refusal::NoEndpoint => Self::NoEndpoint,
+            Refusal::Overflow => Self::Overflow,
+            Refusal::ConnectFailed => Self::ConnectFailed,
+        }
+    }
 }
 
 /// What a 405 says may be used; others pass as well, where the upstream knows them.

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::body::ResponseBody;
 use super::caller::Caller;
+use super::connect;
 use super::pipeline;
 use super::respond::Reject;
 use crate::body::{BodyError, RequestBody};
@@ -37,6 +38,9 @@ pub async fn serve(
             Err(error) => {
                 debug!(%error, "a request that cannot be read");
                 (pipeline::refuse(&worker, reject(error), false), true)
+            }
+            Ok(Some(request)) if connect::is_meant(&caller, &request) => {
+                return Box::pin(connect::serve(&worker, connection, &request, &watch)).await;
             }
             Ok(Some(request)) => {
                 let request = request.map(RequestBody::http1);
@@ -64,7 +68,7 @@ pub async fn serve(
 
 /// Sends an answer; whether the connection may serve another request. `None`: it is not even to be
 /// closed with care.
-async fn respond(
+pub(super) async fn respond(
     worker: &Worker,
     connection: &mut ServerConnection,
     response: Response<ResponseBody>,
@@ -89,7 +93,7 @@ async fn respond(
 }
 
 /// `None` where the connection was cut first.
-async fn uncut<F: Future>(future: F, watch: &ConnectionWatch) -> Option<F::Output> {
+pub(super) async fn uncut<F: Future>(future: F, watch: &ConnectionWatch) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Pending if is_cut(watch, context) => Poll::Ready(None),

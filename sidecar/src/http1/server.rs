@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use segue_sidecar_core::http1::{
     Connection, Framing, HeadEnd, HeadError, MOST_HEAD_BYTES, Message, RequestHead, parse_request,
@@ -194,6 +194,23 @@ impl ServerConnection {
         poll_fn(|context| self.poll_respond(&mut outgoing, &mut body, context)).await?;
         drop(body);
         Ok(!closes && self.skip_unwanted().await)
+    }
+
+    /// Agrees to a tunnel and passes on whatever comes, what came before included.
+    pub async fn pass_through(&self, upstream: &mut Wire, mut tunnel: Tunnel) -> io::Result<()> {
+        {
+            let line = &mut *self.line.borrow_mut();
+            let page = line.wire.page();
+            let none = HeaderMap::new();
+            write_response(page, StatusCode::OK, &none, Framing::Unsaid, Connection::Unsaid);
+        }
+        poll_fn(|context| tunnel.poll(&mut self.line.borrow_mut().wire, upstream, context))
+            .await
+            .inspect_err(|_| {
+                // Each side sees that the other one did not end in order.
+                self.line.borrow().wire.reset_at_end();
+                upstream.reset_at_end();
+            })
     }
 
     /// Ends the connection so that the last answer reaches a caller that may still be sending.

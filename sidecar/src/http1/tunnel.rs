@@ -3,6 +3,7 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,9 +13,8 @@ use super::wire::Wire;
 
 /// Between looks at whether anything moves: a timer for each message would cost more.
 const LOOK: Duration = Duration::from_mins(1);
-/// Looks in a row that find nothing moved, before the tunnel is closed: who means to stay sends
-/// pings.
-const MOST_IDLE_LOOKS: u32 = 10;
+/// Longest time in which nothing moves after a switch to WebSocket: who means to stay sends pings.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// The same where one side has ended.
 const MOST_IDLE_LOOKS_HALF_CLOSED: u32 = 1;
 /// Room for what is received at once.
@@ -33,7 +33,19 @@ pub struct Tunnel {
     back: Flow,
     moved: bool,
     idle_looks: u32,
+    /// Looks in a row that find nothing moved, before the tunnel is closed.
+    most_idle_looks: u32,
     look: Pin<Box<Sleep>>,
+    traffic: Option<Rc<dyn Traffic>>,
+}
+
+/// Hears of bytes that moved.
+pub trait Traffic {
+    /// From the caller to the upstream.
+    fn there(&self, bytes: usize);
+
+    /// From the upstream to the caller.
+    fn back(&self, bytes: usize);
 }
 
 /// One direction.
@@ -46,15 +58,29 @@ enum Flow {
 }
 
 impl Tunnel {
-    /// A tunnel through which nothing has moved.
+    /// A tunnel after a switch to WebSocket.
     pub fn new() -> Self {
+        Self::within(Some(IDLE_TIMEOUT))
+    }
+
+    /// A tunnel in which nothing may move for about `idle`; `None`: for ever.
+    pub fn within(idle: Option<Duration>) -> Self {
+        let looks = idle.map(|idle| idle.as_secs().div_ceil(LOOK.as_secs()));
+        let looks = looks.and_then(|looks| u32::try_from(looks).ok()).unwrap_or(u32::MAX);
         Self {
             there: Flow::Moves,
             back: Flow::Moves,
             moved: false,
             idle_looks: 0,
+            most_idle_looks: looks.max(1),
             look: Box::pin(sleep(LOOK)),
+            traffic: None,
         }
+    }
+
+    /// The same one, which tells of what moves.
+    pub fn counted_by(self, traffic: Rc<dyn Traffic>) -> Self {
+        Self { traffic: Some(traffic), ..self }
     }
 
     /// Moves bytes. Ready when both sides have ended, one of them failed, or nothing moved for long.
@@ -64,17 +90,24 @@ impl Tunnel {
         upstream: &mut Wire,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let there = self.there.poll(caller, upstream, &mut self.moved, context)?;
-        let back = self.back.poll(upstream, caller, &mut self.moved, context)?;
+        let (mut went, mut came) = (0, 0);
+        let there = self.there.poll(caller, upstream, &mut went, context);
+        let back = self.back.poll(upstream, caller, &mut came, context);
+        self.moved |= went + came > 0;
+        if let Some(traffic) = &self.traffic {
+            traffic.there(went);
+            traffic.back(came);
+        }
+        let (there, back) = (there?, back?);
         if there.is_ready() && back.is_ready() {
             return Poll::Ready(Ok(()));
         }
         while self.look.as_mut().poll(context).is_ready() {
             self.look.as_mut().reset(Instant::now() + LOOK);
             let idle = !std::mem::take(&mut self.moved);
-            self.idle_looks = if idle { self.idle_looks + 1 } else { 0 };
+            self.idle_looks = if idle { self.idle_looks.saturating_add(1) } else { 0 };
             let half_closed = there.is_ready() || back.is_ready();
-            let most = if half_closed { MOST_IDLE_LOOKS_HALF_CLOSED } else { MOST_IDLE_LOOKS };
+            let most = if half_closed { MOST_IDLE_LOOKS_HALF_CLOSED } else { self.most_idle_looks };
             if self.idle_looks >= most {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -88,14 +121,14 @@ impl Flow {
         &mut self,
         from: &mut Wire,
         to: &mut Wire,
-        moved: &mut bool,
+        moved: &mut usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
             match self {
                 Self::Moves if !from.received.is_empty() && to.has_room() => {
+                    *moved += from.received.len();
                     to.push(from.received.split().freeze(), b"");
-                    *moved = true;
                 }
                 Self::Moves => {
                     ready!(to.poll_flush(context))?;
@@ -161,7 +194,7 @@ mod tests {
         let begun = Instant::now();
         let ended = poll_fn(|context| tunnel.poll(&mut near, &mut far, context)).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() >= LOOK * MOST_IDLE_LOOKS);
+        assert!(begun.elapsed() >= IDLE_TIMEOUT);
         drop(caller);
         let (begun, mut tunnel) = (Instant::now(), Tunnel::new());
         let ended = poll_fn(|context| tunnel.poll(&mut near, &mut far, context)).await;

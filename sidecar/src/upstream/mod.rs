@@ -9,7 +9,7 @@ mod line;
 mod pool;
 mod registry;
 
-pub use connect::{ConnectError, OpenConnection, open};
+pub use connect::{ConnectError, OpenConnection, connect, open};
 pub use http1::{Home, Http1Body, Http1Connection, Http1Failure};
 pub use http2::{Http2Body, Http2Connection, Http2Failure};
 pub use instance::{Instance, Instances, Running};

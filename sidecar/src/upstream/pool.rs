@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_sidecar_core::snapshot::Cluster;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, connect};
+use super::connect::{ConnectError, OpenConnection, connect};
 use super::http1::{Home, Http1Connection};
 use super::http2::Http2Connection;
 use crate::outcome::ClusterCounters;
@@ -78,6 +79,15 @@ impl EndpointPool {
         let timeout = cluster.connect_timeout;
         let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
         Ok(Http1Connection::begin(stream, open))
+    }
+
+    /// A connection of its own for a caller whose bytes are passed on as they are.
+    pub async fn open_tcp(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<(TcpStream, OpenConnection), ConnectError> {
+        self.admit(cluster)?;
+        connect(self.address, cluster.connect_timeout, &self.counters, self.worker).await
     }
 
     /// An HTTP/2 connection with room for one more request; opened where there is none.

@@ -30,7 +30,7 @@ use segue_sidecar_core::balance::key_table;
 use segue_sidecar_core::snapshot::{
     Cluster, ClusterIndex, ClusterTable, CompiledSnapshot, Endpoint, Forward, HeaderEdits,
     HttpVersion, Mirror, PathMatcher, PoolLimits, Retry, Route, RouteAction, RouteMatcher,
-    RouteTable, Split, SplitKey, Traffic, VirtualHost,
+    RouteTable, Split, SplitKey, TcpRoute, TcpTable, Traffic, VirtualHost,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -127,9 +127,26 @@ impl Chat {
                 ..RouteTable::default()
             }
             .into(),
+            tcp: Arc::new(TcpTable::new([Arc::new(tcp_route())])),
             clusters: ClusterTable::new(clusters),
             escaped_slashes: None,
         }
+    }
+}
+
+/// `db:5432`, with the same endpoints, for callers that speak no HTTP.
+fn tcp_route() -> TcpRoute {
+    TcpRoute {
+        name: "db".into(),
+        port: Some(5432),
+        names: vec!["db".parse().unwrap()],
+        addresses: Vec::new(),
+        split: Split {
+            key: SplitKey::Random,
+            salt: Salt::new("db"),
+            ranges: vec![(10_000, ClusterIndex(0))],
+        },
+        idle_timeout: Some(Duration::from_secs(3600)),
     }
 }
 

@@ -19,6 +19,7 @@ mod route;
 mod scope;
 mod session;
 mod split;
+mod tcp;
 mod view;
 
 pub use compiler::{Compiler, MAX_RESOURCE_BYTES};

@@ -9,7 +9,7 @@ use segue_shared::ids::ServiceName;
 use segue_shared::xds_names::{self, type_urls};
 
 use super::changes::{Input, Touched};
-use super::{NodeKind, cluster, endpoint, grpc, route};
+use super::{NodeKind, cluster, endpoint, grpc, route, tcp};
 use crate::config::mesh::{MeshConfig, Protocol, Service};
 use crate::snapshot::EncodedResource;
 
@@ -79,6 +79,13 @@ impl Piece {
         let known = std::mem::take(&mut self.entrance);
         self.host = Bytes::new();
         if service.protocol == Protocol::Tcp {
+            // Only our sidecars can tell connections of several such services from each other where
+            // nobody has given them addresses of their own.
+            if kind == NodeKind::Sidecar
+                && let Some(listener) = tcp::listener(config, service)
+            {
+                self.entrance.push(place(type_urls::LISTENER, &listener.name, &listener, &known));
+            }
             return;
         }
         match kind {

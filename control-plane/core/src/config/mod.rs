@@ -27,6 +27,7 @@ mod service;
 mod shape;
 pub mod source;
 mod suggest;
+mod tcp_route;
 mod time;
 mod traffic;
 mod yaml;

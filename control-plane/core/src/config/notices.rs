@@ -39,10 +39,7 @@ pub fn notices<'a>(batch: impl IntoIterator<Item = &'a Resource>) -> Vec<String>
 fn of_service(spec: &ServiceSpec) -> Vec<&'static str> {
     let mut found = Vec::new();
     if spec.protocol() == Protocol::Tcp {
-        found.push("sidecars do not carry protocol tcp yet");
-    }
-    if !spec.depends_on.is_empty() {
-        found.push("dependsOn does not narrow what sidecars receive yet");
+        found.push("Envoys and gRPC clients do not carry protocol tcp yet: sidecars do");
     }
     if spec.versions.iter().any(|version| version.lifecycle.is_some()) {
         found.push("lifecycle is not told to callers yet");

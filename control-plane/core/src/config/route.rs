@@ -8,14 +8,14 @@ use imbl::OrdMap;
 use segue_proto::config::v1::path_match::Type as PathType;
 use segue_proto::config::v1::split_by::Key;
 use segue_proto::config::v1::{
-    RouteMatch, RouteRetry, RouteRule, RouteSpec, RouteTimeouts, SplitBy, ValueMatch,
+    Protocol, RouteMatch, RouteRetry, RouteRule, RouteSpec, RouteTimeouts, SplitBy, ValueMatch,
 };
 use segue_shared::ids::ServiceName;
 
 use super::format::{self, quoted};
 use super::lookup::{Scope, Services};
 use super::time::to_duration;
-use super::{backend, mesh, route_filter};
+use super::{backend, mesh, route_filter, tcp_route};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
@@ -42,6 +42,11 @@ pub(super) fn check(
             );
         }
         rules.push(check_rule(scope, services, rule, i, &path));
+    }
+    if let Some(target) = &target
+        && services.spec(target).is_some_and(|it| it.protocol() == Protocol::Tcp)
+    {
+        tcp_route::check(scope, target, spec);
     }
     let name = ServiceName::new(scope.key.namespace.clone(), scope.key.name.clone());
     Some((target?, mesh::Route { name, split_by, rules }))

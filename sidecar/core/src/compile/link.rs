@@ -4,6 +4,7 @@
 mod admit;
 mod host;
 mod place;
+mod tcp;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use segue_shared::xds_names::{OUTBOUND_LISTENER, short_type, type_urls};
 use self::admit::KeptHost;
 use self::host::{Configuration, Domains, Host, Routes};
 use self::place::Places;
+use self::tcp::TcpService;
 use super::cluster::{ClusterSpec, EndpointSource};
 use super::endpoint::Assignment;
 use super::listener::Direction;
@@ -48,6 +50,7 @@ struct KeptListener {
     direction: Direction,
     routes: Option<KeptSource>,
     escaped_slashes: Option<EscapedSlashes>,
+    tcp: Vec<Arc<TcpService>>,
 }
 
 #[derive(Debug)]
@@ -159,7 +162,8 @@ impl Linker {
         }
         // Those that link go first: a domain may have moved to one of them.
         hosts.append(&mut held);
-        let routes = Arc::new(Routes::new(hosts, newest.table.ignore_port));
+        let tcp = self.linkable_tcp(&newest.tcp, last.as_deref());
+        let routes = Arc::new(Routes::new(hosts, newest.table.ignore_port, tcp));
         Some(self.snapshot(routes, revision))
     }
 
@@ -184,10 +188,10 @@ impl Linker {
         if self.linked.len() > clusters.len() {
             self.linked.retain(|name, _| clusters.index_of(name).is_some());
         }
-        let table = Arc::clone(&routes.table);
+        let (table, tcp) = (Arc::clone(&routes.table), Arc::clone(&routes.tcp_table));
         self.linked_routes = Some(routes);
         let escaped_slashes = self.outbound_listener().and_then(|it| it.escaped_slashes);
-        CompiledSnapshot { generation: 0, revision, routes: table, clusters, escaped_slashes }
+        CompiledSnapshot { generation: 0, revision, routes: table, tcp, clusters, escaped_slashes }
     }
 
     /// All routes of the outbound listener: virtual hosts of the configuration, and those that came
@@ -206,7 +210,8 @@ impl Linker {
             let apart = self.hosts.values().filter(|it| it.configuration == configuration.name);
             hosts.extend(apart.map(|it| Arc::clone(&it.host)));
         }
-        let routes = Arc::new(Routes::new(hosts, configuration.ignore_port));
+        let tcp = self.listeners.values().flat_map(|it| &it.tcp).map(Arc::clone).collect();
+        let routes = Arc::new(Routes::new(hosts, configuration.ignore_port, tcp));
         self.newest = Some(Arc::clone(&routes));
         Some(routes)
     }
@@ -214,10 +219,11 @@ impl Linker {
     /// The listener of requests that leave the application: the one whose direction says so (of
     /// several the one with our name, then the first by name), else the only one.
     fn outbound_listener(&self) -> Option<&KeptListener> {
-        let outbound = || self.listeners.iter().filter(|it| it.1.direction == Direction::Outbound);
+        let http = || self.listeners.iter().filter(|(_, it)| it.tcp.is_empty());
+        let outbound = || http().filter(|(_, it)| it.direction == Direction::Outbound);
         let ours = outbound().find(|(name, _)| &***name == OUTBOUND_LISTENER);
         let found = ours.or_else(|| outbound().next()).or_else(|| {
-            let mut usable = self.listeners.iter().filter(|(_, it)| it.routes.is_some());
+            let mut usable = http().filter(|(_, it)| it.routes.is_some());
             usable.next().filter(|_| usable.next().is_none())
         });
         found.map(|(_, listener)| listener)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `traffic_direction` | yes; an inbound listener is taken and not used |
 //! | `api_listener`, or the HTTP connection manager of the first filter chain | yes |
+//! | `tcp_proxy` of each filter chain, where the first one has it | yes, see `tcp` |
 //! | `rds` over ADS, inline `route_config` | yes; scoped routes are refused |
 //! | `http_filters` | the last must be the router; unknown ones are skipped if optional or disabled |
 //! | `path_with_escaped_slashes_action` | yes, in place of the sidecar's own setting; a redirect is refused |
@@ -15,8 +16,8 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
+use envoy_types::pb::envoy::config::listener::v3::{Filter, Listener as PbListener};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, http_connection_manager::PathWithEscapedSlashesAction,
     http_connection_manager::RouteSpecifier, http_filter,
@@ -26,6 +27,7 @@ use segue_shared::extension::unpack;
 
 use super::field::{over_ads, refuse, unsupported};
 use super::route::{RouteConfig, route_config};
+use super::tcp::{self, TCP_PROXY, TcpSpec};
 use crate::canonical::EscapedSlashes;
 use crate::reject::Fault;
 
@@ -42,6 +44,8 @@ pub struct Listener {
     pub routes: Option<RouteSource>,
     /// What is done with escaped slashes in paths, where it says so.
     pub escaped_slashes: Option<EscapedSlashes>,
+    /// Where connections go that speak no HTTP. Such a listener has no routes.
+    pub tcp: Vec<TcpSpec>,
 }
 
 /// Which way requests of a listener go.
@@ -69,14 +73,56 @@ pub(crate) fn listener(message: &PbListener) -> Result<Listener, Fault> {
         Ok(TrafficDirection::Outbound) => Direction::Outbound,
         Ok(TrafficDirection::Unspecified) | Err(_) => Direction::Unspecified,
     };
-    let (routes, escaped_slashes) = match direction {
-        Direction::Inbound => (None, None),
+    let mut listener = Listener {
+        name: message.name.as_str().into(),
+        direction,
+        routes: None,
+        escaped_slashes: None,
+        tcp: Vec::new(),
+    };
+    match direction {
+        Direction::Inbound => {}
+        Direction::Outbound | Direction::Unspecified if speaks_tcp(message) => {
+            listener.tcp = tcp_chains(message)?;
+        }
         Direction::Outbound | Direction::Unspecified => {
             let (routes, escaped_slashes) = routes(message)?;
-            (Some(routes), escaped_slashes)
+            listener.routes = Some(routes);
+            listener.escaped_slashes = escaped_slashes;
         }
-    };
-    Ok(Listener { name: message.name.as_str().into(), direction, routes, escaped_slashes })
+    }
+    Ok(listener)
+}
+
+/// Whether the first chain passes bytes on.
+fn speaks_tcp(message: &PbListener) -> bool {
+    let first = message.filter_chains.first().or(message.default_filter_chain.as_ref());
+    let last = first.and_then(|chain| chain.filters.last());
+    last.is_some_and(|filter| {
+        matches!(&filter.config_type, Some(ConfigType::TypedConfig(any))
+            if any.type_url.ends_with(TCP_PROXY))
+    })
+}
+
+fn tcp_chains(message: &PbListener) -> Result<Vec<TcpSpec>, Fault> {
+    let chains = message.filter_chains.iter().enumerate();
+    let chains = chains.map(|(i, chain)| (format!("filter_chains[{i}]"), chain));
+    let default = message.default_filter_chain.iter();
+    let chains = chains.chain(default.map(|chain| ("default_filter_chain".to_owned(), chain)));
+    let specs = chains.map(|(at, chain)| {
+        let of_chain = || {
+            refuse(chain.transport_socket.is_some(), "transport_socket")?;
+            let [Filter { config_type: Some(ConfigType::TypedConfig(any)), .. }] =
+                chain.filters.as_slice()
+            else {
+                return Err(Fault::at("filters", "must be one `tcp_proxy`"));
+            };
+            tcp::chain(&message.name, &chain.name, chain.filter_chain_match.as_ref(), any)
+                .map_err(|fault| fault.under("filters[0]"))
+        };
+        of_chain().map_err(|fault| fault.under(&at))
+    });
+    specs.collect()
 }
 
 fn routes(message: &PbListener) -> Result<(RouteSource, Option<EscapedSlashes>), Fault> {

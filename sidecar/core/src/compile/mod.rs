@@ -15,6 +15,7 @@ mod listener;
 mod resource;
 mod route;
 mod route_match;
+mod tcp;
 
 pub use cluster::{ClusterSpec, EndpointSource};
 pub use endpoint::Assignment;
@@ -22,3 +23,4 @@ pub use link::{Link, Linker};
 pub use listener::{Direction, Listener, RouteSource};
 pub use resource::{Compiled, Mark, compile};
 pub use route::{HostResource, HostSpec, RouteConfig};
+pub use tcp::TcpSpec;

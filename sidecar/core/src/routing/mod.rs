@@ -4,12 +4,14 @@ mod header;
 mod host;
 mod path;
 mod split;
+mod tcp;
 
 use http::{HeaderMap, Method};
 
 use crate::canonical::CanonPath;
 
 pub use header::joined;
+pub use tcp::Wanted;
 
 /// What routes look at.
 #[derive(Clone, Copy, Debug)]

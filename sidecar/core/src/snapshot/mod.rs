@@ -3,6 +3,7 @@
 mod cluster;
 mod route;
 mod route_index;
+mod tcp;
 mod traffic;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use route::{
     PathMatcher, PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher,
     RouteTable, Split, SplitKey, ValueMatcher, VirtualHost,
 };
+pub use tcp::{TcpRoute, TcpTable};
 pub use traffic::{
     Algorithm, Hashing, KeyTable, Outlier, Probe, ProbeKind, RingPoint, SuccessRate, TableKind,
     Traffic,
@@ -32,6 +34,8 @@ pub struct CompiledSnapshot {
     pub revision: Option<Revision>,
     /// Routes of requests that leave the application; the same `Arc` as long as they do not change.
     pub routes: Arc<RouteTable>,
+    /// Routes of connections that leave the application and speak no HTTP.
+    pub tcp: Arc<TcpTable>,
     /// Clusters that routes name by index.
     pub clusters: ClusterTable,
     /// What is done with escaped slashes in paths of requests that leave the application; `None`:

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use segue_shared::xds_names::type_urls;
 
 use super::host::{Configuration, Host};
+use super::tcp::TcpService;
 use super::{KeptListener, KeptSource, Linker, named};
 use crate::compile::listener::RouteSource;
 use crate::compile::resource::Compiled;
@@ -36,6 +37,7 @@ impl Linker {
                     direction: it.direction,
                     routes,
                     escaped_slashes: it.escaped_slashes,
+                    tcp: TcpService::of_listener(&it.name, it.tcp, &mut self.places),
                 };
                 self.listeners.insert(it.name, listener);
                 self.newest = None;

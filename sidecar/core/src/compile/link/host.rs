@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::place::{Place, Places};
+use super::tcp::TcpService;
 use crate::compile::route::{HostSpec, RouteConfig};
-use crate::snapshot::{ClusterIndex, Domain, RouteAction, RouteTable, VirtualHost};
+use crate::snapshot::{ClusterIndex, Domain, RouteAction, RouteTable, TcpTable, VirtualHost};
 
 /// A virtual host whose routes lead to places. An unchanged one is the same `Arc` in every table.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Configuration {
 pub(super) struct Routes {
     pub table: Arc<RouteTable>,
     pub hosts: Vec<Arc<Host>>,
+    pub tcp_table: Arc<TcpTable>,
+    pub tcp: Vec<Arc<TcpService>>,
     /// Each place that a route leads to, once, by index.
     pub places: Vec<Arc<Place>>,
 }
@@ -70,7 +73,7 @@ impl Configuration {
 
 impl Routes {
     /// The table of these hosts. Where two have one domain, the first has it.
-    pub fn new(hosts: Vec<Arc<Host>>, ignore_port: bool) -> Self {
+    pub fn new(hosts: Vec<Arc<Host>>, ignore_port: bool, tcp: Vec<Arc<TcpService>>) -> Self {
         let mut table = RouteTable { ignore_port, ..RouteTable::default() };
         let mut places = Vec::new();
         for host in &hosts {
@@ -79,9 +82,11 @@ impl Routes {
             }
             places.extend(host.places.iter().map(Arc::clone));
         }
+        places.extend(tcp.iter().flat_map(|service| service.places.iter().map(Arc::clone)));
+        let tcp_table = TcpTable::new(tcp.iter().map(|service| Arc::clone(&service.route)));
         places.sort_unstable_by_key(|place| place.index);
         places.dedup_by_key(|place| place.index);
-        Self { table: Arc::new(table), hosts, places }
+        Self { table: Arc::new(table), hosts, tcp_table: Arc::new(tcp_table), tcp, places }
     }
 }
 
