@@ -1,7 +1,8 @@
 //! A caller behind a sidecar reaches services by name, whatever it speaks.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use segue_tests::fetch::Fetch;
@@ -51,6 +52,52 @@ fn services_are_reached_by_name_over_both_protocols() {
     // As an explicit proxy, by the absolute form.
     let proxied = Fetch::get(sidecar.outbound, "http://chat/").host("chat").send().unwrap();
     assert_eq!((proxied.status, proxied.version.as_str()), (200, "v2"));
+}
+
+#[test]
+fn services_that_speak_no_http_are_reached_through_the_proxy() {
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let (v1, v2) = (greeter("v1"), greeter("v2"));
+    let sidecar = mesh.sidecar("caller-1").unwrap();
+    let versions = [("v1", vec![v1]), ("v2", vec![v2])];
+    let service =
+        service_of("tcp", "database", &versions).replace("spec:\n", "spec:\n  port: 5432\n");
+    let weighted = |v1, v2| {
+        split("database", &[("v1", v1), ("v2", v2)]).replace("{header: x-user-id}", "{random: {}}")
+    };
+    let told = mesh.apply(&(service + &weighted(50, 50))).unwrap();
+    assert!(told.contains("Envoys and gRPC clients do not carry protocol tcp yet"), "{told}");
+    let seen: BTreeSet<String> = (0..60).map(|_| connected(sidecar.outbound)).collect();
+    assert_eq!(seen, BTreeSet::from(["v1".to_owned(), "v2".to_owned()]));
+    mesh.apply(&weighted(0, 100)).unwrap();
+    for _ in 0..20 {
+        assert_eq!(connected(sidecar.outbound), "v2");
+    }
+}
+
+/// A server that speaks first, as those of mail and of many databases do. Ends with the test.
+fn greeter(greeting: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for caller in listener.incoming() {
+            let _gone = caller.unwrap().write_all(greeting.as_bytes());
+        }
+    });
+    address
+}
+
+/// What `database:5432` says first.
+fn connected(outbound: SocketAddr) -> String {
+    let mut caller = TcpStream::connect(outbound).unwrap();
+    caller.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    caller.write_all(b"CONNECT database:5432 HTTP/1.1\r\nHost: database:5432\r\n\r\n").unwrap();
+    let mut all = String::new();
+    caller.read_to_string(&mut all).unwrap();
+    let (head, greeting) = all.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    greeting.to_owned()
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::readable::of_type;
 use super::{ENVOY, compiler};
 use crate::compile::{NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{
-    Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Pin, Protocol, Redirect,
-    Retry, Rule, SessionKey, Sessions, SplitBy, TrafficPolicy, ValueMatch,
+    Backend, Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Pin, Protocol,
+    Redirect, Retry, Rule, SessionKey, Sessions, SplitBy, TrafficPolicy, ValueMatch,
 };
 use crate::snapshot::XdsSnapshot;
 
@@ -60,6 +60,25 @@ fn a_weighted_split_by_header() {
     insta::assert_snapshot!(of_type(&super::compiled(ENVOY, &config), ROUTE));
     let for_sidecars = of_type(&compiled(&config), VIRTUAL_HOST);
     insta::assert_snapshot!("a_weighted_split_by_header_for_sidecars", for_sidecars);
+}
+
+#[test]
+fn a_service_that_speaks_no_http() {
+    let mut database = service("database", Protocol::Tcp, &[("v1", &[5432]), ("v2", &[5433])]);
+    database.hosts = vec!["db.example.com".to_owned(), "10.96.0.7".to_owned()];
+    database.port = 5432;
+    let mut split = rule(prefix("/"), &[]);
+    split.backends = [("v1", 90), ("v2", 10)]
+        .map(|(version, weight)| Backend {
+            service: "database".parse().unwrap(),
+            version: version.parse().unwrap(),
+            weight,
+        })
+        .into();
+    let config = routed(mesh([database]), "database", SplitBy::Random, vec![split]);
+    insta::assert_snapshot!(of_type(&compiled(&config), LISTENER));
+    let envoys = of_type(&super::compiled(ENVOY, &config), LISTENER);
+    assert!(!envoys.contains("TcpProxy"), "{envoys}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3::CookieBasedSessionState;
 use envoy_types::pb::envoy::extensions::http::stateful_session::envelope::v3::EnvelopeSessionState;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use segue_proto::extension::v1::{SnapshotMark, Split};
@@ -77,7 +78,11 @@ fn listener(listener: &Listener) -> String {
     }
     for filter in listener.filter_chains.iter().flat_map(|chain| &chain.filters) {
         if let Some(ConfigType::TypedConfig(config)) = &filter.config_type {
-            text += &plain(&decode::<HttpConnectionManager>(config));
+            text += &if config.type_url.ends_with("TcpProxy") {
+                plain(&decode::<TcpProxy>(config))
+            } else {
+                plain(&decode::<HttpConnectionManager>(config))
+            };
         }
     }
     text

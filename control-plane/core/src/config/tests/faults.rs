@@ -54,6 +54,33 @@ fn ten_faults_are_told_at_once() {
 }
 
 #[test]
+fn a_route_can_look_at_nothing_of_a_service_that_speaks_no_http() {
+    let yaml = "\
+apiVersion: segue.dev/v1alpha1
+kind: Service
+metadata: {name: database}
+spec:
+  protocol: tcp
+  port: 5432
+  versions: [{name: v1, endpoints: [\"127.0.0.1:5432\"]}]
+---
+apiVersion: segue.dev/v1alpha1
+kind: Route
+metadata: {name: database}
+spec:
+  targetRef: {name: database}
+  splitBy: {header: x-user}
+  rules:
+    - matches: [{path: {value: /a}}]
+      timeouts: {request: 30s}
+      retry: {attempts: 2}
+      backendRefs: [{name: database, version: v1}]
+    - backendRefs: [{name: database, version: v1}]
+";
+    insta::assert_snapshot!(faults(yaml));
+}
+
+#[test]
 fn parse_alone_tells_what_single_resources_get_wrong() {
     let told = parse(&[text("a.yaml", TEN)]).unwrap_err();
     assert_eq!(told.0.len(), 6, "{told}");
