@@ -5,6 +5,7 @@ pub mod activate;
 pub mod admin;
 pub mod assembly;
 pub mod body;
+pub mod capture;
 pub mod control_plane;
 pub mod deadline;
 pub mod health;

@@ -5,9 +5,14 @@ use std::process::ExitCode;
 
 use segue_shared::{settings, shutdown, telemetry};
 use segue_sidecar::assembly::{self, Sidecar};
+use segue_sidecar::capture;
 use segue_sidecar::settings::Settings;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == "capture") {
+        return capture::run(arguments);
+    }
     let settings: Settings = match settings::parse(std::env::args_os()) {
         Ok(settings) => settings,
         Err(error) => return ExitCode::from(error.report()),

@@ -9,14 +9,17 @@ use segue_shared::ids::{ServiceName, VersionLabel};
 use segue_sidecar_core::canonical::{self, AddressRange};
 
 use crate::control_plane::ControlPlanes;
-use crate::http::Door;
+use crate::http::{Capture, Door};
 
 /// Segue's sidecar: stands next to one instance of a service and carries its traffic.
+///
+/// `segue-sidecar capture --help` tells how connections are sent to it that were meant for others.
 ///
 /// Every setting is taken from the settings file, then the environment, then the flag; the last one
 /// found counts.
 #[derive(Clone, Debug, Parser)]
 // `--version` is the version of the service, not of this program.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(name = "segue-sidecar", disable_version_flag = true)]
 pub struct Settings {
     /// Service that the sidecar stands next to: `name` or `namespace/name`
@@ -138,6 +141,23 @@ pub struct Settings {
     /// of the mesh, of proxies or of framing; gRPC metadata may have such names
     #[arg(long, env = "SEGUE_ALLOW_UNDERSCORES")]
     pub allow_underscores: bool,
+    /// Connections arrive that were captured on their way elsewhere (`segue-sidecar capture`): look
+    /// for where they wanted to go
+    #[arg(long, env = "SEGUE_CAPTURE")]
+    pub capture: bool,
+    /// What becomes of captured connections and requests that no service is meant by
+    #[arg(long, env = "SEGUE_UNMATCHED", value_enum, default_value = "pass")]
+    pub unmatched: Unmatched,
+    /// How long captured connections may keep silent, in seconds, before their server is taken for
+    /// one that speaks first
+    #[arg(
+        long,
+        env = "SEGUE_DETECT_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "2",
+        value_parser = seconds
+    )]
+    pub detect_timeout: Duration,
     /// Variant of xDS that the sidecar asks for
     #[arg(long, env = "SEGUE_XDS_PROTOCOL", value_enum, default_value = "delta")]
     pub xds_protocol: XdsProtocol,
@@ -168,6 +188,18 @@ pub enum AppProtocol {
     Http1,
     /// HTTP/2 with prior knowledge always.
     Http2,
+    /// No HTTP: connections are passed on as they are.
+    Tcp,
+}
+
+/// What becomes of captured traffic that no service is meant by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Unmatched {
+    /// It goes where it wanted to go.
+    #[default]
+    Pass,
+    /// It is refused.
+    Refuse,
 }
 
 /// What tells upstreams who called.
@@ -254,6 +286,11 @@ impl Settings {
                 EscapedSlashes::Unescape => canonical::EscapedSlashes::Unescape,
             },
             underscores: self.allow_underscores,
+            capture: Capture {
+                on: self.capture,
+                passes_unmatched: self.unmatched == Unmatched::Pass,
+                detect_timeout: self.detect_timeout,
+            },
         }
     }
 
@@ -264,7 +301,8 @@ impl Settings {
     }
 }
 
-fn address_range(text: &str) -> Result<AddressRange, String> {
+/// A range of addresses, for clap.
+pub fn address_range(text: &str) -> Result<AddressRange, String> {
     text.trim().parse().map_err(|error: canonical::InvalidAddressRange| error.to_string())
 }
 

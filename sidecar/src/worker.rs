@@ -17,13 +17,13 @@ use crate::listener::ConnectionWatches;
 use crate::outcome::Counters;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::{SnapshotCache, SnapshotHandle};
-use crate::upstream::{Living, SnapshotView, Upstreams};
+use crate::upstream::{Living, Originals, SnapshotView, Upstreams};
 use crate::vitals::Vitals;
 
 /// Name under which requests to the local application are counted.
 pub const APP_CLUSTER: &str = "inbound";
 /// Connecting within the machine either works at once or not at all.
-const APP_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub const APP_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The state of one worker.
 pub struct Worker {
@@ -35,6 +35,8 @@ pub struct Worker {
     pub watches: ConnectionWatches,
     /// Connections to upstreams.
     pub upstreams: Upstreams,
+    /// Where captured requests wanted to go that no service is meant by.
+    pub originals: Originals,
     /// Counters, shared with other workers.
     pub counters: Arc<Counters>,
     app: Option<App>,
@@ -69,6 +71,7 @@ impl Worker {
             watches: ConnectionWatches::default(),
             app: app.map(|(address, protocol)| App::new(address, protocol, &upstreams)),
             upstreams,
+            originals: Originals::default(),
             counters: Arc::clone(counters),
             cache: RefCell::new(cache),
             view: RefCell::new(view),
@@ -95,9 +98,16 @@ impl Worker {
         let (cluster, living) = match app.protocol {
             AppProtocol::Http2 => &app.http2,
             AppProtocol::Auto if grpc => &app.http2,
-            AppProtocol::Auto | AppProtocol::Http1 => &app.http1,
+            // Requests do not get here where it is bytes that it wants.
+            AppProtocol::Auto | AppProtocol::Http1 | AppProtocol::Tcp => &app.http1,
         };
         Some((cluster, living))
+    }
+
+    /// The local application, where it speaks no HTTP.
+    pub fn tcp_app(&self) -> Option<SocketAddr> {
+        let app = self.app.as_ref().filter(|app| app.protocol == AppProtocol::Tcp)?;
+        app.http1.0.endpoints.first().map(|endpoint| endpoint.address)
     }
 
     /// Requests that run in the local application, of all workers.
@@ -128,6 +138,7 @@ impl Worker {
         let view = self.view();
         self.watches.tick(now, false);
         self.upstreams.tick(now, &view.snapshot);
+        self.originals.tick(now);
         if let Some(App { http1: (cluster, living), .. }) = &self.app {
             // Both protocols share one living part.
             living.cluster.tick(now, cluster);

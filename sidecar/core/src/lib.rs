@@ -3,6 +3,7 @@
 
 pub mod balance;
 pub mod canonical;
+pub mod capture;
 pub mod compile;
 pub mod detect;
 pub mod flood;

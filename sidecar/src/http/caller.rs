@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use segue_sidecar_core::canonical::{AddressRange, EscapedSlashes, ForwardedHeaders, Peer, Trust};
 use tokio::net::TcpStream;
+
+use crate::listener::original_destination;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,18 @@ pub struct Door {
     pub escaped_slashes: EscapedSlashes,
     /// Whether names of headers may hold `_`.
     pub underscores: bool,
+    pub capture: Capture,
+}
+
+/// What is done with connections that were captured on their way elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Capture {
+    /// Whether there are any.
+    pub on: bool,
+    /// Whether those that no service is meant by go where they wanted to go.
+    pub passes_unmatched: bool,
+    /// How long they may keep silent before their server is taken for one that speaks first.
+    pub detect_timeout: Duration,
 }
 
 /// The holder of a connection.
@@ -35,6 +50,8 @@ pub struct Caller {
     pub direction: Direction,
     pub peer: Peer,
     pub door: Arc<Door>,
+    /// Where the connection wanted to go before it was captured.
+    pub original: Option<SocketAddr>,
 }
 
 impl Default for Door {
@@ -45,7 +62,14 @@ impl Default for Door {
             via: None,
             escaped_slashes: EscapedSlashes::Reject,
             underscores: false,
+            capture: Capture::default(),
         }
+    }
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { on: false, passes_unmatched: true, detect_timeout: Duration::from_secs(2) }
     }
 }
 
@@ -60,7 +84,13 @@ impl Caller {
         let trust = door.trust(direction, address, || stream.local_addr().ok());
         // TLS is not taken off here yet.
         let peer = Peer::new(address.ip(), "http", trust, door.tells);
-        Self { direction, peer, door: Arc::clone(door) }
+        let original = door.capture.on.then(|| original_destination(stream)).flatten();
+        Self { direction, peer, door: Arc::clone(door), original }
+    }
+
+    /// Where an unmatched request or connection goes, if anywhere.
+    pub fn passes_to(&self) -> Option<SocketAddr> {
+        self.original.filter(|_| self.door.capture.passes_unmatched)
     }
 }
 

@@ -3,10 +3,12 @@
 mod body;
 mod caller;
 mod connect;
+mod detect;
 mod forward;
 mod frame_meter;
 mod headers;
 mod mirror;
+mod original;
 mod pipeline;
 mod request_context;
 mod respond;
@@ -16,6 +18,6 @@ mod server_http1;
 mod server_http2;
 
 pub use body::{ResponseBody, ResponseSource};
-pub use caller::{Caller, Direction, Door};
+pub use caller::{Caller, Capture, Direction, Door};
 pub use respond::Reject;
 pub use server::serve_connection;

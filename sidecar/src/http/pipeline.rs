@@ -17,6 +17,7 @@ use super::caller::{Caller, Direction};
 use super::forward::{Answered, GRPC_TIMEOUT, Target, forward, prepare, within};
 use super::headers::{self, Found};
 use super::mirror::mirror;
+use super::original;
 use super::request_context::{RequestContext, admit, is_grpc};
 use super::respond::{self, Reject};
 use crate::body::RequestBody;
@@ -46,7 +47,7 @@ pub async fn serve(
     let grpc = context.grpc;
     let mut request = Request::from_parts(parts, body);
     let answered = match &view {
-        Some(view) => serve_outbound(worker, view, &mut request, &mut context).await,
+        Some(view) => serve_outbound(worker, caller, view, &mut request, &mut context).await,
         None => serve_inbound(worker, &mut request, &mut context).await,
     };
     let mut response = answered.unwrap_or_else(|reject| refuse(worker, reject, grpc));
@@ -58,12 +59,17 @@ pub async fn serve(
 
 async fn serve_outbound(
     worker: &Worker,
+    caller: &Caller,
     view: &SnapshotView,
     request: &mut Request<RequestBody>,
     context: &mut RequestContext,
 ) -> Result<Response<ResponseBody>, Reject> {
     let route = match route(&view.snapshot.routes, request, context) {
         Some(route) => route,
+        None if let Some(original) = caller.passes_to() => {
+            // In a box, because few requests do.
+            return Box::pin(original::pass(worker, original, request, context)).await;
+        }
         None if view.snapshot.generation == 0 => return Err(Reject::NoConfiguration),
         None => return Err(Reject::NoRoute),
     };
@@ -111,7 +117,7 @@ fn route<'a>(
 }
 
 /// Admission by the cluster's caps, the attempts, and the end of the answer's head.
-async fn send(
+pub async fn send(
     worker: &Worker,
     target: Target<'_>,
     request: &mut Request<RequestBody>,
@@ -271,7 +277,7 @@ mod tests {
         let request = Request::new(RequestBody::Empty);
         let door = Arc::new(Door::default());
         let peer = Peer::new([127, 0, 0, 1].into(), "http", Trust::Application, door.tells);
-        let caller = Caller { direction: Direction::Outbound, peer, door };
+        let caller = Caller { direction: Direction::Outbound, peer, door, original: None };
         let serving = serve(&worker, &caller, request);
         let size = size_of_val(&serving);
         assert!(size <= 3300, "{size} bytes");

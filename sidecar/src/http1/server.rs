@@ -244,7 +244,7 @@ impl ServerConnection {
             let page = line.wire.page();
             write_response(page, parts.status, &parts.headers, Framing::Unsaid, connection);
         }
-        let mut tunnel = Tunnel::new();
+        let mut tunnel = Tunnel::of_websocket();
         poll_fn(|context| tunnel.poll(&mut self.line.borrow_mut().wire, upstream, context)).await
     }
 

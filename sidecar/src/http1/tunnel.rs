@@ -59,7 +59,7 @@ enum Flow {
 
 impl Tunnel {
     /// A tunnel after a switch to WebSocket.
-    pub fn new() -> Self {
+    pub fn of_websocket() -> Self {
         Self::within(Some(IDLE_TIMEOUT))
     }
 
@@ -79,6 +79,7 @@ impl Tunnel {
     }
 
     /// The same one, which tells of what moves.
+    #[must_use]
     pub fn counted_by(self, traffic: Rc<dyn Traffic>) -> Self {
         Self { traffic: Some(traffic), ..self }
     }
@@ -167,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_both_ways_until_both_sides_have_ended() {
         let ((mut near, mut caller), (mut far, mut upstream)) = (pair().await, pair().await);
-        let mut tunnel = Tunnel::new();
+        let mut tunnel = Tunnel::of_websocket();
         let moving = poll_fn(|context| tunnel.poll(&mut near, &mut far, context));
         let talking = async {
             let large = vec![7; 1_000_000];
@@ -190,13 +191,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_in_which_nothing_moves_is_closed() {
         let ((mut near, caller), (mut far, _upstream)) = (pair().await, pair().await);
-        let mut tunnel = Tunnel::new();
+        let mut tunnel = Tunnel::of_websocket();
         let begun = Instant::now();
         let ended = poll_fn(|context| tunnel.poll(&mut near, &mut far, context)).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= IDLE_TIMEOUT);
         drop(caller);
-        let (begun, mut tunnel) = (Instant::now(), Tunnel::new());
+        let (begun, mut tunnel) = (Instant::now(), Tunnel::of_websocket());
         let ended = poll_fn(|context| tunnel.poll(&mut near, &mut far, context)).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() <= LOOK * 2);

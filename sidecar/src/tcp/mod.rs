@@ -5,6 +5,6 @@ mod passage;
 mod refusal;
 mod serve;
 
-pub use passage::{Passage, open, open_original};
+pub use passage::{Passage, open};
 pub use refusal::Refusal;
-pub use serve::serve;
+pub use serve::{pass, serve};

@@ -13,14 +13,13 @@ use tracing::debug;
 use super::refusal::Refusal;
 use crate::http1::{Traffic, Tunnel, Wire};
 use crate::outcome::ClusterCounters;
-use crate::upstream::{ConnectError, OpenConnection, Running, connect};
+use crate::upstream::{
+    ConnectError, ORIGINAL_CLUSTER, ORIGINAL_CONNECT_TIMEOUT, OpenConnection, Running, connect,
+};
 use crate::vitals::Sign;
-use crate::worker::Worker;
+use crate::worker::{APP_CLUSTER, APP_CONNECT_TIMEOUT, Worker};
 
-/// Name under which connections to where nobody has a service are counted.
-const ORIGINAL_CLUSTER: &str = "original-destination";
-const ORIGINAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ORIGINAL_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Endpoints of the chosen version that are tried: nothing was sent to one that did not answer.
 const MOST_ATTEMPTS: u32 = 3;
 
@@ -75,15 +74,29 @@ pub async fn open(worker: &Worker, wanted: Wanted<'_>) -> Option<Result<Passage,
 
 /// Opens the way to where a captured connection wanted to go.
 pub async fn open_original(worker: &Worker, original: SocketAddr) -> Result<Passage, Refusal> {
-    let counters = worker.counters.cluster(&Arc::from(ORIGINAL_CLUSTER), None);
-    let connecting = connect(original, ORIGINAL_CONNECT_TIMEOUT, &counters, worker.index);
+    open_address(worker, original, ORIGINAL_CLUSTER, ORIGINAL_CONNECT_TIMEOUT).await
+}
+
+/// Opens the way to the local application.
+pub async fn open_app(worker: &Worker, app: SocketAddr) -> Result<Passage, Refusal> {
+    open_address(worker, app, APP_CLUSTER, APP_CONNECT_TIMEOUT).await
+}
+
+async fn open_address(
+    worker: &Worker,
+    address: SocketAddr,
+    counted_as: &str,
+    timeout: Duration,
+) -> Result<Passage, Refusal> {
+    let counters = worker.counters.cluster(&Arc::from(counted_as), None);
+    let connecting = connect(address, timeout, &counters, worker.index);
     let (stream, open) = connecting.await.map_err(|error| {
-        debug!(%original, %error, "no connection");
+        debug!(%address, %error, "no connection");
         Refusal::ConnectFailed
     })?;
     Ok(Passage {
         wire: Wire::new(stream),
-        idle_timeout: Some(ORIGINAL_IDLE_TIMEOUT),
+        idle_timeout: Some(IDLE_TIMEOUT),
         counters,
         worker: worker.index,
         _open: open,

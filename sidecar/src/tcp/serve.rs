@@ -1,6 +1,7 @@
 //! A captured connection that speaks no HTTP, to its end.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -8,29 +9,49 @@ use segue_sidecar_core::routing::Wanted;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::passage::{open, open_original};
+use super::passage::{Passage, open, open_app, open_original};
 use super::refusal::Refusal;
 use crate::http1::Wire;
 use crate::listener::{ConnectionWatch, Verdict};
 use crate::worker::Worker;
 
-/// Serves a connection. Where no service is meant, it goes where it wanted to go, if `passes` says
-/// so.
+/// Serves a connection. Where no service is meant, it goes to `otherwise`, if anywhere.
 pub async fn serve(
     worker: Rc<Worker>,
     stream: TcpStream,
     wanted: Wanted<'_>,
-    passes: bool,
+    otherwise: Option<SocketAddr>,
     watch: Rc<ConnectionWatch>,
 ) {
     let _running = watch.begin_request();
     let opened = match open(&worker, wanted).await {
         Some(opened) => opened,
-        None => match wanted.original.filter(|_| passes) {
+        None => match otherwise {
             Some(original) => open_original(&worker, original).await,
             None => Err(Refusal::NoRoute),
         },
     };
+    pass_through(&worker, stream, opened, &watch).await;
+}
+
+/// Passes a connection on to the local application, which speaks no HTTP.
+pub async fn pass(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    app: SocketAddr,
+    watch: Rc<ConnectionWatch>,
+) {
+    let _running = watch.begin_request();
+    let opened = open_app(&worker, app).await;
+    pass_through(&worker, stream, opened, &watch).await;
+}
+
+async fn pass_through(
+    worker: &Worker,
+    stream: TcpStream,
+    opened: Result<Passage, Refusal>,
+    watch: &ConnectionWatch,
+) {
     let mut caller = Wire::new(stream);
     let mut passage = match opened {
         Ok(passage) => passage,

@@ -6,6 +6,7 @@ mod http1;
 mod http2;
 mod instance;
 mod line;
+mod originals;
 mod pool;
 mod registry;
 
@@ -14,5 +15,6 @@ pub use http1::{Home, Http1Body, Http1Connection, Http1Failure};
 pub use http2::{Http2Body, Http2Connection, Http2Failure};
 pub use instance::{Instance, Instances, Running};
 pub use line::{Line, Place};
+pub use originals::{ORIGINAL_CLUSTER, ORIGINAL_CONNECT_TIMEOUT, Original, Originals};
 pub use pool::EndpointPool;
 pub use registry::{Living, SnapshotView, UpstreamCluster, Upstreams};

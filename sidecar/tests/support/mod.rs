@@ -146,7 +146,7 @@ fn tcp_route() -> TcpRoute {
             salt: Salt::new("db"),
             ranges: vec![(10_000, ClusterIndex(0))],
         },
-        idle_timeout: Some(Duration::from_secs(3600)),
+        idle_timeout: Some(Duration::from_hours(1)),
     }
 }
 

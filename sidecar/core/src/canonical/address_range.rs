@@ -19,6 +19,11 @@ pub struct AddressRange {
 pub struct InvalidAddressRange(String);
 
 impl AddressRange {
+    /// Whether it is of IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        self.first.is_ipv4()
+    }
+
     /// Whether an address lies in the range. IPv4 addresses that are written as IPv6 ones
     /// (`::ffff:10.0.0.1`) are taken for what they are.
     pub fn contains(&self, address: IpAddr) -> bool {
