@@ -1,6 +1,7 @@
 //! The whole mesh, as users meet it: real processes, real load.
 
 mod access;
+mod capture;
 mod changes;
 mod delta_client;
 mod garbage;

