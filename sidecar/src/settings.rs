@@ -9,7 +9,7 @@ use segue_shared::ids::{ServiceName, VersionLabel};
 use segue_sidecar_core::canonical::{self, AddressRange};
 
 use crate::control_plane::ControlPlanes;
-use crate::http::{Capture, Door};
+use crate::http::{Capture, Door, MOST_REQUESTS};
 
 /// Segue's sidecar: stands next to one instance of a service and carries its traffic.
 ///
@@ -111,6 +111,15 @@ pub struct Settings {
     /// open]
     #[arg(long, env = "SEGUE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
+    /// Requests after which a connection is closed in order, unless it is that of the application
+    /// beside the sidecar or of a trusted proxy; 0: as many as it likes
+    #[arg(
+        long,
+        env = "SEGUE_MAX_REQUESTS_PER_CONNECTION",
+        value_name = "N",
+        default_value_t = MOST_REQUESTS
+    )]
+    pub max_requests_per_connection: u64,
     /// Proxies whose X-Forwarded-* and Forwarded headers are believed, as ranges of addresses
     /// (10.0.0.0/8) separated by commas. What all others tell is replaced by what their connection
     /// tells; requests of the application beside the sidecar keep what it says of its own callers
@@ -286,6 +295,7 @@ impl Settings {
                 EscapedSlashes::Unescape => canonical::EscapedSlashes::Unescape,
             },
             underscores: self.allow_underscores,
+            max_requests: self.max_requests_per_connection,
             capture: Capture {
                 on: self.capture,
                 passes_unmatched: self.unmatched == Unmatched::Pass,

@@ -9,6 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::listener::original_destination;
 
+/// Requests of one connection of a stranger.
+pub const MOST_REQUESTS: u64 = 10_000;
+
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -32,6 +35,8 @@ pub struct Door {
     /// Whether names of headers may hold `_`.
     pub underscores: bool,
     pub capture: Capture,
+    /// Requests of a stranger's connection, of which each may wear a proxy out a little.
+    pub max_requests: u64,
 }
 
 /// What is done with connections that were captured on their way elsewhere.
@@ -63,6 +68,7 @@ impl Default for Door {
             escaped_slashes: EscapedSlashes::Reject,
             underscores: false,
             capture: Capture::default(),
+            max_requests: MOST_REQUESTS,
         }
     }
 }
@@ -86,6 +92,15 @@ impl Caller {
         let peer = Peer::new(address.ip(), "http", trust, door.tells);
         let original = door.capture.on.then(|| original_destination(stream)).flatten();
         Self { direction, peer, door: Arc::clone(door), original }
+    }
+
+    /// Requests that the connection may bring. The application beside the sidecar and trusted proxies
+    /// may keep theirs as long as they like.
+    pub fn most_requests(&self) -> u64 {
+        match self.peer.trust() {
+            Trust::Edge if self.door.max_requests > 0 => self.door.max_requests,
+            _ => u64::MAX,
+        }
     }
 
     /// Where an unmatched request or connection goes, if anywhere.

@@ -18,6 +18,6 @@ mod server_http1;
 mod server_http2;
 
 pub use body::{ResponseBody, ResponseSource};
-pub use caller::{Caller, Capture, Direction, Door};
+pub use caller::{Caller, Capture, Direction, Door, MOST_REQUESTS};
 pub use respond::Reject;
 pub use server::serve_connection;

@@ -30,7 +30,9 @@ pub async fn serve(
     watch: Rc<ConnectionWatch>,
 ) {
     let mut connection = ServerConnection::new(stream);
+    let mut left = caller.most_requests();
     loop {
+        left = left.saturating_sub(1);
         let next = poll_fn(|context| poll_next(&mut connection, &watch, context)).await;
         let running = watch.begin_request();
         let (response, refused) = match next {
@@ -55,7 +57,7 @@ pub async fn serve(
                 (response, false)
             }
         };
-        let closes = refused || worker.is_draining();
+        let closes = refused || left == 0 || worker.is_draining();
         let responded = respond(&worker, &mut connection, response, closes, &watch).await;
         drop(running);
         match responded {

@@ -87,6 +87,7 @@ async fn serve_streams(
     drop(watch.begin_request());
     let mut streams = FuturesUnordered::new();
     let mut announced = false;
+    let mut left = caller.most_requests();
     let mut ratio = ResetRatio::default();
     let mut closing: Option<Deadline> = None;
     poll_fn(|context| {
@@ -113,6 +114,10 @@ async fn serve_streams(
                 Poll::Ready(Some(Ok(_))) if closing.is_some() => continue,
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     ratio.opened();
+                    left = left.saturating_sub(1);
+                    if left == 0 && !std::mem::replace(&mut announced, true) {
+                        connection.graceful_shutdown();
+                    }
                     let running = watch.begin_request();
                     let begun = Instant::now();
                     streams.push(async move {

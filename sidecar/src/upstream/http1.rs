@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::connect::OpenConnection;
 use crate::body::{BodyError, RequestBody};
@@ -16,6 +17,8 @@ use crate::http1::{ClientBody, ClientConnection, SendFailure, Unanswered, Wire};
 pub struct Http1Connection {
     connection: ClientConnection,
     open: OpenConnection,
+    /// When it is too old for another request.
+    aged: Instant,
 }
 
 /// A request without an answer.
@@ -40,13 +43,19 @@ pub trait Home {
 pub struct Http1Body {
     /// `None` once it has ended.
     running: Option<(ClientBody<RequestBody>, OpenConnection)>,
+    aged: Instant,
     home: Rc<dyn Home>,
 }
 
 impl Http1Connection {
     /// Speaks HTTP/1.1 over a new connection.
-    pub fn begin(stream: TcpStream, open: OpenConnection) -> Self {
-        Self { connection: ClientConnection::new(stream), open }
+    pub fn begin(stream: TcpStream, open: OpenConnection, aged: Instant) -> Self {
+        Self { connection: ClientConnection::new(stream), open, aged }
+    }
+
+    /// Whether it is too old for another request.
+    pub fn is_aged(&self, now: Instant) -> bool {
+        now >= self.aged
     }
 
     /// Takes notice of what happened while nobody looked: whether a request can be sent now.
@@ -60,10 +69,10 @@ impl Http1Connection {
         request: &mut Request<RequestBody>,
         home: Rc<dyn Home>,
     ) -> Result<Response<Http1Body>, Http1Failure> {
-        let open = self.open;
+        let (open, aged) = (self.open, self.aged);
         match self.connection.send(request).await {
             Ok(response) => Ok(response.map(|body| {
-                let mut body = Http1Body { running: Some((body, open)), home };
+                let mut body = Http1Body { running: Some((body, open)), aged, home };
                 body.end_if_complete();
                 body
             })),
@@ -127,7 +136,7 @@ impl Http1Body {
         if let Some((body, open)) = self.running.take_if(|(body, _)| body.is_end())
             && let Some(connection) = body.into_connection()
         {
-            self.home.give_back(Http1Connection { connection, open });
+            self.home.give_back(Http1Connection { connection, open, aged: self.aged });
         }
     }
 }

@@ -34,6 +34,10 @@ pub struct Http2Connection {
     streams: Cell<usize>,
     closed: Rc<Cell<bool>>,
     used: Cell<Instant>,
+    /// When it is too old for another request.
+    aged: Instant,
+    /// Whether that moment has passed.
+    retires: Cell<bool>,
 }
 
 /// A request without an answer.
@@ -64,6 +68,7 @@ impl Http2Connection {
         stream: TcpStream,
         open: OpenConnection,
         timeout: Duration,
+        aged: Instant,
     ) -> Result<Rc<Self>, ConnectError> {
         let mut builder = Builder::new();
         builder
@@ -87,18 +92,25 @@ impl Http2Connection {
             drop(open);
         });
         let used = Cell::new(Instant::now());
-        Ok(Rc::new(Self { sender, streams: Cell::new(0), closed, used }))
+        let (streams, retires) = (Cell::new(0), Cell::new(false));
+        Ok(Rc::new(Self { sender, streams, closed, used, aged, retires }))
     }
 
     /// Whether one more request fits.
     pub fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(MOST_STREAMS);
-        !self.closed.get() && self.streams.get() < most
+        !self.closed.get() && !self.retires.get() && self.streams.get() < most
     }
 
     /// Whether it can never be used again.
     pub fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// Takes no new requests from here on where it is too old; whether none run on it any more.
+    pub fn ages(&self, now: Instant) -> bool {
+        self.retires.set(self.retires.get() || now >= self.aged);
+        self.retires.get() && self.streams.get() == 0
     }
 
     /// Whether nothing ran on it since `moment`.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue_sidecar_core::balance::mixed;
 use segue_sidecar_core::snapshot::Cluster;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -18,6 +19,8 @@ use crate::outcome::ClusterCounters;
 
 /// Idle HTTP/1.1 connections kept to one endpoint by one worker.
 const MOST_IDLE: usize = 256;
+/// An age that no connection reaches.
+const FAR_OFF: Duration = Duration::from_hours(24 * 365);
 /// Rest after which an upstream may well have closed a connection.
 const RESTED: Duration = Duration::from_millis(50);
 
@@ -35,6 +38,8 @@ pub struct EndpointPool {
     opening: Mutex<()>,
     /// When an HTTP/2 connection last could not be opened: those who waited for it share that too.
     failed: Cell<Option<Instant>>,
+    /// Connections opened so far.
+    opened: Cell<u64>,
 }
 
 struct Idle {
@@ -54,6 +59,7 @@ impl EndpointPool {
             shared: RefCell::default(),
             opening: Mutex::default(),
             failed: Cell::new(None),
+            opened: Cell::new(0),
         }
     }
 
@@ -78,7 +84,7 @@ impl EndpointPool {
         self.admit(cluster)?;
         let timeout = cluster.connect_timeout;
         let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
-        Ok(Http1Connection::begin(stream, open))
+        Ok(Http1Connection::begin(stream, open, self.aged(cluster)))
     }
 
     /// A connection of its own for a caller whose bytes are passed on as they are.
@@ -104,7 +110,7 @@ impl EndpointPool {
             return Err(ConnectError::Shared);
         }
         self.admit(cluster)?;
-        let connection = self.open_http2(cluster.connect_timeout).await.inspect_err(|_| {
+        let connection = self.open_http2(cluster).await.inspect_err(|_| {
             self.failed.set(Some(Instant::now()));
         })?;
         if !self.retired.get() {
@@ -113,20 +119,25 @@ impl EndpointPool {
         Ok(connection)
     }
 
-    async fn open_http2(&self, timeout: Duration) -> Result<Rc<Http2Connection>, ConnectError> {
+    async fn open_http2(&self, cluster: &Cluster) -> Result<Rc<Http2Connection>, ConnectError> {
+        let timeout = cluster.connect_timeout;
         let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
-        Http2Connection::begin(stream, open, timeout).await
+        Http2Connection::begin(stream, open, timeout, self.aged(cluster)).await
     }
 
     /// Closes what was idle for longer than the cluster allows, and forgets what is closed.
     pub fn tick(&self, now: Instant, cluster: &Cluster) {
         let timeout = cluster.limits.idle_timeout;
         self.idle.borrow_mut().retain(|idle| {
-            now.saturating_duration_since(idle.since) < timeout && idle.connection.is_usable()
+            now.saturating_duration_since(idle.since) < timeout
+                && !idle.connection.is_aged(now)
+                && idle.connection.is_usable()
         });
         let moment = now.checked_sub(timeout);
         self.shared.borrow_mut().retain(|connection| {
-            !connection.is_closed() && !moment.is_some_and(|moment| connection.idle_since(moment))
+            !connection.is_closed()
+                && !connection.ages(now)
+                && !moment.is_some_and(|moment| connection.idle_since(moment))
         });
     }
 
@@ -135,6 +146,16 @@ impl EndpointPool {
         self.retired.set(true);
         self.idle.borrow_mut().clear();
         self.shared.borrow_mut().clear();
+    }
+
+    /// When a connection that is opened now is too old: a tenth sooner or later than the cluster
+    /// says, so that those of one moment do not all go at one moment.
+    fn aged(&self, cluster: &Cluster) -> Instant {
+        let turn = self.opened.replace(self.opened.get().wrapping_add(1));
+        let draw = mixed(turn ^ (u64::from(self.address.port()) << 32) ^ self.worker as u64);
+        let share = 0.9 + 0.2 * (draw >> 11) as f64 / (1u64 << 53) as f64;
+        let now = Instant::now();
+        now.checked_add(cluster.limits.max_age.mul_f64(share)).unwrap_or(now + FAR_OFF)
     }
 
     fn with_room(&self) -> Option<Rc<Http2Connection>> {
@@ -156,8 +177,9 @@ impl EndpointPool {
 impl Home for EndpointPool {
     fn give_back(&self, connection: Http1Connection) {
         let mut idle = self.idle.borrow_mut();
-        if !self.retired.get() && idle.len() < MOST_IDLE {
-            idle.push(Idle { connection, since: Instant::now() });
+        let since = Instant::now();
+        if !self.retired.get() && idle.len() < MOST_IDLE && !connection.is_aged(since) {
+            idle.push(Idle { connection, since });
         }
     }
 }

@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use segue_shared::bucket::Salt;
 use segue_shared::shutdown::DrainSignal;
 use segue_sidecar::health;
+use segue_sidecar::http::Door;
 use segue_sidecar::listener::ConnectionGate;
 use segue_sidecar::outcome::Counters;
 use segue_sidecar::settings::AppProtocol;
@@ -166,6 +167,10 @@ pub fn plane(chat: &Chat) -> Plane {
 }
 
 pub fn plane_with_app(chat: &Chat, app: Option<SocketAddr>) -> Plane {
+    plane_with_door(chat, app, Door::default())
+}
+
+pub fn plane_with_door(chat: &Chat, app: Option<SocketAddr>, door: Door) -> Plane {
     let snapshots = SnapshotHandle::new();
     snapshots.publish(chat.snapshot(1));
     let settings = WorkerSettings {
@@ -175,7 +180,7 @@ pub fn plane_with_app(chat: &Chat, app: Option<SocketAddr>) -> Plane {
         inbound_address: ([127, 0, 0, 1], 0).into(),
         app: app.map(|address| (address, AppProtocol::Auto)),
         drain_timeout: Duration::from_secs(3),
-        door: Arc::default(),
+        door: Arc::new(door),
     };
     let counters = Arc::new(Counters::new(settings.workers));
     let drain = DrainSignal::new();

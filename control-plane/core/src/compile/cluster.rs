@@ -95,20 +95,24 @@ fn http_options(
     protocol: Protocol,
     traffic: Option<&TrafficPolicy>,
 ) -> Option<HttpProtocolOptions> {
-    let idle = traffic.and_then(|policy| policy.idle_timeout);
+    let times = traffic.map(|policy| Common {
+        idle_timeout: policy.idle_timeout.map(duration),
+        max_connection_duration: policy.max_age.map(duration),
+        ..Common::default()
+    });
+    let times = times.filter(|times| *times != Common::default());
     let config = match protocol {
         Protocol::Http2 | Protocol::Grpc => {
             ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
         }
-        Protocol::Http | Protocol::Mcp | Protocol::Llm if idle.is_some() => {
+        Protocol::Http | Protocol::Mcp | Protocol::Llm if times.is_some() => {
             ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
         }
         _ => return None,
     };
     let explicit = ExplicitHttpConfig { protocol_config: Some(config) };
     Some(HttpProtocolOptions {
-        common_http_protocol_options: idle
-            .map(|idle| Common { idle_timeout: Some(duration(idle)), ..Common::default() }),
+        common_http_protocol_options: times,
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
         ..HttpProtocolOptions::default()
     })

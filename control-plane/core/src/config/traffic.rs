@@ -52,6 +52,7 @@ pub(super) fn check(
         max_pending_requests: pool.max_pending_requests,
         max_requests: pool.max_requests,
         idle_timeout: pool.idle_timeout.map(to_duration),
+        max_age: pool.max_age.map(to_duration),
         outlier,
         health_check,
         retry_budget,

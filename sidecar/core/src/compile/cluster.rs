@@ -5,7 +5,7 @@
 //! | `type` | `EDS` over ADS and `STATIC` with `load_assignment`; all else is refused |
 //! | `connect_timeout` | yes, default 5 s |
 //! | `circuit_breakers.thresholds[]` of default priority | `max_connections`, `max_pending_requests`, `max_requests`; for retries see `judgement` |
-//! | `typed_extension_protocol_options`: `HttpProtocolOptions` | `explicit_http_config` with HTTP/1 or HTTP/2, `common_http_protocol_options.idle_timeout` |
+//! | `typed_extension_protocol_options`: `HttpProtocolOptions` | `explicit_http_config` with HTTP/1 or HTTP/2, `common_http_protocol_options`: `idle_timeout`, `max_connection_duration` (0 = none) |
 //! | `http2_protocol_options` | its presence |
 //! | `lb_policy`, `load_balancing_policy`, `common_lb_config` | see `balancer` |
 //! | `transport_socket`, `transport_socket_matches` | refused, but for raw buffer |
@@ -38,6 +38,8 @@ use crate::snapshot::{Endpoint, HttpVersion, PoolLimits, Traffic};
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `max_connection_duration: 0` turns the limit off.
+const LONGEST_AGE: Duration = Duration::from_hours(24 * 365);
 /// `idle_timeout: 0` turns the timeout off; a pool still lets go of a connection some day.
 const LONGEST_IDLE: Duration = Duration::from_hours(1);
 
@@ -181,6 +183,10 @@ fn http_options(
     if let Some(idle) = common.and_then(|common| common.idle_timeout.as_ref()) {
         let idle = duration("common_http_protocol_options.idle_timeout", idle)?;
         limits.idle_timeout = if idle.is_zero() { LONGEST_IDLE } else { idle.min(LONGEST_IDLE) };
+    }
+    if let Some(age) = common.and_then(|common| common.max_connection_duration.as_ref()) {
+        let age = duration("common_http_protocol_options.max_connection_duration", age)?;
+        limits.max_age = if age.is_zero() { LONGEST_AGE } else { age.min(LONGEST_AGE) };
     }
     match &options.upstream_protocol_options {
         None => Ok(HttpVersion::Http1),

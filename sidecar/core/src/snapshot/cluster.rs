@@ -84,6 +84,8 @@ pub struct PoolLimits {
     pub max_requests: u32,
     /// Time after which an idle connection is closed. Default 60 s.
     pub idle_timeout: Duration,
+    /// Age after which a connection takes no new requests, give or take a tenth. Default 30 min.
+    pub max_age: Duration,
 }
 
 impl Default for PoolLimits {
@@ -93,6 +95,7 @@ impl Default for PoolLimits {
             max_pending_requests: 1024,
             max_requests: 1024,
             idle_timeout: Duration::from_mins(1),
+            max_age: Duration::from_mins(30),
         }
     }
 }

@@ -198,6 +198,7 @@ fn caps_and_times_of_a_cluster() {
         max_pending_requests: Some(20),
         max_requests: None,
         idle_timeout: Some(Duration::from_secs(90)),
+        max_age: Some(Duration::from_mins(20)),
         ..TrafficPolicy::default()
     };
     config.traffic.insert("chat".parse().unwrap(), policy.into());

@@ -14,6 +14,8 @@ pub struct TrafficPolicy {
     pub max_pending_requests: Option<u32>,
     pub max_requests: Option<u32>,
     pub idle_timeout: Option<Duration>,
+    /// Age at which a connection is replaced.
+    pub max_age: Option<Duration>,
     pub outlier: Option<Outlier>,
     pub health_check: Option<HealthCheck>,
     pub retry_budget: Option<RetryBudget>,
