@@ -12,9 +12,11 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::access_log::AccessLogError;
 use crate::admin::{self, Admin, AdminError};
 use crate::control_plane::ControlPlaneError;
 use crate::health::{self, ProbeWarm};
+use crate::http::Door;
 use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
 use crate::report::Report;
@@ -58,6 +60,8 @@ pub enum StartError {
     ControlPlane(#[from] ControlPlaneError),
     #[error(transparent)]
     DataDir(#[from] SnapshotFileError),
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
 }
 
 /// Starts a sidecar whose logs are someone else's. All listeners are open when it returns.
@@ -79,6 +83,7 @@ pub async fn start_with(
         Some(data_dir) => Some(snapshot_file::lock(data_dir)?),
         None => None,
     };
+    let access_log = settings.access_log()?;
     let (drain, stop) = (DrainSignal::new(), DrainSignal::new());
     let snapshots = SnapshotHandle::new();
     // Asked for also where the cap is given: upstreams need files as well.
@@ -91,7 +96,7 @@ pub async fn start_with(
         app: settings.app_address.map(|address| (address, settings.app_protocol)),
         gate: gate.clone(),
         drain_timeout: settings.drain_timeout,
-        door: Arc::new(settings.door()),
+        door: Arc::new(Door { access_log: access_log.clone(), ..settings.door() }),
     };
     let counters = Arc::new(Counters::new(worker_settings.workers));
     let vitals = Arc::new(Vitals::new(worker_settings.workers));
@@ -140,6 +145,7 @@ pub async fn start_with(
         views: client.views,
         drain: drain.clone(),
         log_level,
+        access_log,
     };
     let (admin_address, serving) =
         admin::serve(settings.admin_address, admin, stop.clone()).await?;

@@ -1,6 +1,7 @@
 //! Segue's sidecar: the data plane. `assembly` puts it together; a request goes `listener` →
 //! `http` → `upstream`, a change goes `xds` → `activate` → the next request.
 
+pub mod access_log;
 pub mod activate;
 pub mod admin;
 pub mod assembly;

@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use segue_shared::ids::{ServiceName, VersionLabel};
 use segue_sidecar_core::canonical::{self, AddressRange};
 
+use crate::access_log::{AccessLog, AccessLogError, Logged};
 use crate::control_plane::ControlPlanes;
 use crate::http::{Capture, Door, MOST_REQUESTS};
 
@@ -167,6 +168,13 @@ pub struct Settings {
         value_parser = seconds
     )]
     pub detect_timeout: Duration,
+    /// Which requests are logged: those that were refused or answered with 5xx, at most 100 a
+    /// second, all, or none
+    #[arg(long, env = "SEGUE_ACCESS_LOG", value_enum, default_value = "errors")]
+    pub access_log: AccessLogged,
+    /// Where they are logged, a JSON object a line; `-` is the standard output
+    #[arg(long, env = "SEGUE_ACCESS_LOG_FILE", value_name = "FILE", default_value = "-")]
+    pub access_log_file: PathBuf,
     /// Variant of xDS that the sidecar asks for
     #[arg(long, env = "SEGUE_XDS_PROTOCOL", value_enum, default_value = "delta")]
     pub xds_protocol: XdsProtocol,
@@ -199,6 +207,15 @@ pub enum AppProtocol {
     Http2,
     /// No HTTP: connections are passed on as they are.
     Tcp,
+}
+
+/// Which requests are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogged {
+    Off,
+    #[default]
+    Errors,
+    All,
 }
 
 /// What becomes of captured traffic that no service is meant by.
@@ -279,6 +296,16 @@ impl Settings {
         }
     }
 
+    /// The access log, if there is one.
+    pub fn access_log(&self) -> Result<Option<AccessLog>, AccessLogError> {
+        let logged = match self.access_log {
+            AccessLogged::Off => return Ok(None),
+            AccessLogged::Errors => Logged::Errors,
+            AccessLogged::All => Logged::All,
+        };
+        AccessLog::begin(logged, &self.access_log_file).map(Some)
+    }
+
     /// What is asked of requests, and told of callers.
     pub fn door(&self) -> Door {
         let tells = |header| self.forwarded_headers.contains(&header);
@@ -295,6 +322,7 @@ impl Settings {
                 EscapedSlashes::Unescape => canonical::EscapedSlashes::Unescape,
             },
             underscores: self.allow_underscores,
+            access_log: None,
             max_requests: self.max_requests_per_connection,
             capture: Capture {
                 on: self.capture,

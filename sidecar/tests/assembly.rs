@@ -56,7 +56,7 @@ async fn a_sidecar_without_a_control_plane_is_live_but_not_ready() {
     for line in [
         "segue_requests_total{cluster=\"inbound\"} 1",
         "segue_requests_total{cluster=\"default/chat/v1\",service=\"default/chat\",version=\"v1\"} 1",
-        "segue_refusals_total{reason=\"no_configuration\"} 1",
+        "segue_refusals_total{reason=\"no_configuration\",flag=\"NR\"} 1",
         "segue_snapshot_generation 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::state::Admin;
+use crate::http::flag_of;
 use crate::outcome::{ClusterCounters, LATENCY_BOUNDS, Totals};
 use crate::vitals::VitalTotals;
 
@@ -34,7 +35,16 @@ pub fn render(admin: &Admin) -> String {
         "counter",
     );
     for (reason, count) in admin.counters.refusals() {
-        family.sample("", &format!("reason=\"{reason}\""), count);
+        let flag = flag_of(reason);
+        family.sample("", &format!("reason=\"{reason}\",flag=\"{flag}\""), count);
+    }
+    if let Some(log) = &admin.access_log {
+        let help = "Lines of the access log that were wanted and are nowhere.";
+        Family::begin(&mut text, "segue_access_log_lines_lost_total", help, "counter").sample(
+            "",
+            "",
+            log.lost(),
+        );
     }
     let help = "Connections of callers that were closed at once because all places were taken.";
     Family::begin(&mut text, "segue_downstream_connections_refused_total", help, "counter").sample(

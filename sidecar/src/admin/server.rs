@@ -273,6 +273,7 @@ mod tests {
             views: XdsViews::of_nobody(),
             drain: DrainSignal::new(),
             log_level: None,
+            access_log: None,
         }
     }
 

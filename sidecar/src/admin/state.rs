@@ -6,6 +6,7 @@ use segue_shared::shutdown::DrainSignal;
 use segue_shared::telemetry::LogLevel;
 use tokio::sync::watch;
 
+use crate::access_log::AccessLog;
 use crate::activate::DeliveryState;
 use crate::listener::ConnectionGate;
 use crate::outcome::Counters;
@@ -27,4 +28,5 @@ pub struct Admin {
     pub drain: DrainSignal,
     /// `None` where the process' logs belong to someone else.
     pub log_level: Option<LogLevel>,
+    pub access_log: Option<AccessLog>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use segue_sidecar_core::canonical::{AddressRange, EscapedSlashes, ForwardedHeaders, Peer, Trust};
 use tokio::net::TcpStream;
 
+use crate::access_log::AccessLog;
 use crate::listener::original_destination;
 
 /// Requests of one connection of a stranger.
@@ -35,6 +36,8 @@ pub struct Door {
     /// Whether names of headers may hold `_`.
     pub underscores: bool,
     pub capture: Capture,
+    /// Where requests are told of, if anywhere.
+    pub access_log: Option<AccessLog>,
     /// Requests of a stranger's connection, of which each may wear a proxy out a little.
     pub max_requests: u64,
 }
@@ -68,6 +71,7 @@ impl Default for Door {
             escaped_slashes: EscapedSlashes::Reject,
             underscores: false,
             capture: Capture::default(),
+            access_log: None,
             max_requests: MOST_REQUESTS,
         }
     }

@@ -1,5 +1,6 @@
 //! A request from its head to its end.
 
+mod access;
 mod body;
 mod caller;
 mod connect;
@@ -19,5 +20,5 @@ mod server_http2;
 
 pub use body::{ResponseBody, ResponseSource};
 pub use caller::{Caller, Capture, Direction, Door, MOST_REQUESTS};
-pub use respond::Reject;
+pub use respond::{Reject, flag_of};
 pub use server::serve_connection;

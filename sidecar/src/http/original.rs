@@ -1,31 +1,28 @@
 //! Captured requests to hosts that no service has: they go where they wanted to go.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
-use http::{Request, Response, Uri, Version};
+use http::{Request, Uri, Version};
 use segue_sidecar_core::snapshot::HttpVersion;
 
-use super::body::ResponseBody;
-use super::forward::Target;
-use super::pipeline;
 use super::request_context::RequestContext;
 use super::respond::Reject;
 use crate::body::RequestBody;
+use crate::upstream::Original;
 use crate::worker::Worker;
 
-/// Sends a request on in the protocol that it came in.
-pub async fn pass(
+/// The upstream of a request, which goes on in the protocol that it came in.
+pub fn prepare(
     worker: &Worker,
     original: SocketAddr,
     request: &mut Request<RequestBody>,
     context: &mut RequestContext,
-) -> Result<Response<ResponseBody>, Reject> {
+) -> Result<Rc<Original>, Reject> {
     let http = match request.version() {
         Version::HTTP_2 => HttpVersion::Http2,
         _ => HttpVersion::Http1,
     };
-    let to = worker.originals.get(original, http, &worker.upstreams).ok_or(Reject::Overflow)?;
     *request.uri_mut() = Uri::from(context.path.take_target());
-    let target = Target { cluster: &to.cluster, living: &to.living, forward: None };
-    pipeline::send(worker, target, request, context).await
+    worker.originals.get(original, http, &worker.upstreams).ok_or(Reject::Overflow)
 }

@@ -12,6 +12,7 @@ use segue_sidecar_core::grpc_timeout;
 use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, RouteTable};
 
+use super::access::{self, Trace};
 use super::body::{Limits, ResponseBody};
 use super::caller::{Caller, Direction};
 use super::forward::{Answered, GRPC_TIMEOUT, Target, forward, prepare, within};
@@ -42,15 +43,25 @@ pub async fn serve(
     let (mut parts, body) = request.into_parts();
     let mut context = match admit(&mut parts, &body, caller, escaped_slashes) {
         Ok(context) => context,
-        Err(reject) => return refuse(worker, reject, is_grpc(&parts)),
+        Err(reject) => return refuse_unread(worker, caller, reject, is_grpc(&parts)),
     };
+    let trace = caller.door.access_log.is_some().then(|| Trace::of(&parts, &context));
     let grpc = context.grpc;
     let mut request = Request::from_parts(parts, body);
     let answered = match &view {
         Some(view) => serve_outbound(worker, caller, view, &mut request, &mut context).await,
         None => serve_inbound(worker, &mut request, &mut context).await,
     };
+    let reject = answered.as_ref().err().copied();
     let mut response = answered.unwrap_or_else(|reject| refuse(worker, reject, grpc));
+    if let (Some(log), Some(trace)) = (&caller.door.access_log, &trace)
+        && log.wants(response.status().as_u16(), reject.is_some())
+    {
+        let chosen = view.as_ref().zip(context.chosen);
+        let cluster = chosen.and_then(|(view, chosen)| view.snapshot.clusters.get(chosen));
+        let cluster = cluster.map(|cluster| Arc::clone(&cluster.name));
+        log.push(trace.entry(caller, &context, response.status().as_u16(), reject, cluster));
+    }
     if context.is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -67,8 +78,10 @@ async fn serve_outbound(
     let route = match route(&view.snapshot.routes, request, context) {
         Some(route) => route,
         None if let Some(original) = caller.passes_to() => {
+            let to = original::prepare(worker, original, request, context)?;
+            let target = Target { cluster: &to.cluster, living: &to.living, forward: None };
             // In a box, because few requests do.
-            return Box::pin(original::pass(worker, original, request, context)).await;
+            return Box::pin(send(worker, target, request, context)).await;
         }
         None if view.snapshot.generation == 0 => return Err(Reject::NoConfiguration),
         None => return Err(Reject::NoRoute),
@@ -76,6 +89,7 @@ async fn serve_outbound(
     let mut response = match &route.action {
         RouteAction::Forward(to) => {
             let chosen = to.split.choose(request.headers(), worker.draw());
+            context.chosen = Some(chosen);
             let (cluster, living) =
                 view.cluster(chosen, &worker.upstreams).ok_or(Reject::NoEndpoint)?;
             headers::edit(request.headers_mut(), &route.request_headers);
@@ -117,7 +131,7 @@ fn route<'a>(
 }
 
 /// Admission by the cluster's caps, the attempts, and the end of the answer's head.
-pub async fn send(
+async fn send(
     worker: &Worker,
     target: Target<'_>,
     request: &mut Request<RequestBody>,
@@ -215,6 +229,21 @@ pub fn refuse(worker: &Worker, reject: Reject, grpc: bool) -> Response<ResponseB
     response
 }
 
+/// The answer to what cannot be read as a request, or is none that may be served.
+pub fn refuse_unread(
+    worker: &Worker,
+    caller: &Caller,
+    reject: Reject,
+    grpc: bool,
+) -> Response<ResponseBody> {
+    let response = refuse(worker, reject, grpc);
+    let status = response.status().as_u16();
+    if let Some(log) = caller.door.access_log.as_ref().filter(|log| log.wants(status, true)) {
+        log.push(access::unreadable(caller, status, Some(reject)));
+    }
+    response
+}
+
 /// What the upstream is asked for.
 fn target(
     context: &mut RequestContext,
@@ -280,6 +309,6 @@ mod tests {
         let caller = Caller { direction: Direction::Outbound, peer, door, original: None };
         let serving = serve(&worker, &caller, request);
         let size = size_of_val(&serving);
-        assert!(size <= 3300, "{size} bytes");
+        assert!(size <= 3400, "{size} bytes");
     }
 }

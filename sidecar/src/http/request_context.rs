@@ -5,6 +5,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use segue_sidecar_core::canonical::{CanonHost, CanonPath, EscapedSlashes};
+use segue_sidecar_core::snapshot::ClusterIndex;
 use tokio::time::Instant;
 
 use super::caller::{Caller, Door};
@@ -34,6 +35,8 @@ pub struct RequestContext {
     /// Whether what follows on the connection may be no request: the caller asked for another
     /// protocol, and may speak it already without waiting for the answer (CVE-2026-73548).
     pub is_last: bool,
+    /// The cluster that was chosen, once one was.
+    pub chosen: Option<ClusterIndex>,
 }
 
 /// Whether a request's caller reads `grpc-status`.
@@ -100,6 +103,7 @@ pub fn admit(
         grpc: is_grpc(parts),
         wants_trailers,
         is_last: found.has(Found::UPGRADE) && parts.version != Version::HTTP_2,
+        chosen: None,
     })
 }
 

@@ -52,6 +52,30 @@ impl From<Refusal> for Reject {
     }
 }
 
+/// Envoy's word for a reason that something was refused or given up.
+pub fn flag_of(reason: &str) -> &'static str {
+    const ALL: [Reject; 13] = [
+        Reject::BadRequest(""),
+        Reject::TooLong(StatusCode::URI_TOO_LONG),
+        Reject::MethodNotAllowed,
+        Reject::ExpectationFailed,
+        Reject::BadBody,
+        Reject::NoConfiguration,
+        Reject::NoRoute,
+        Reject::NoEndpoint,
+        Reject::Overflow,
+        Reject::ConnectFailed,
+        Reject::UpstreamClosed,
+        Reject::UpstreamMalformed,
+        Reject::Timeout,
+    ];
+    match reason {
+        "send_blocked" => "SI",
+        "http2_flood" | "http2_resets" => "DPE",
+        other => ALL.into_iter().find(|it| it.reason() == other).map_or("", Reject::flag),
+    }
+}
+
 /// What a 405 says may be used; others pass as well, where the upstream knows them.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
@@ -96,6 +120,24 @@ impl Reject {
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamMalformed => "upstream_malformed",
             Self::Timeout => "timeout",
+        }
+    }
+
+    /// Envoy's word for it in access logs.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::BadRequest(_)
+            | Self::TooLong(_)
+            | Self::MethodNotAllowed
+            | Self::ExpectationFailed
+            | Self::BadBody => "DPE",
+            Self::NoConfiguration | Self::NoRoute => "NR",
+            Self::NoEndpoint => "UH",
+            Self::Overflow => "UO",
+            Self::ConnectFailed => "UF",
+            Self::UpstreamClosed => "UC",
+            Self::UpstreamMalformed => "UPE",
+            Self::Timeout => "UT",
         }
     }
 

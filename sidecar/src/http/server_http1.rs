@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::header::CONNECTION;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use segue_sidecar_core::http1::HeadError;
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -39,10 +39,10 @@ pub async fn serve(
             Ok(None) => return,
             Err(error) => {
                 debug!(%error, "a request that cannot be read");
-                (pipeline::refuse(&worker, reject(error), false), true)
+                (pipeline::refuse_unread(&worker, &caller, reject(error), false), true)
             }
             Ok(Some(request)) if connect::is_meant(&caller, &request) => {
-                return Box::pin(connect::serve(&worker, connection, &request, &watch)).await;
+                return Box::pin(tunnel(&worker, &caller, connection, &request, &watch)).await;
             }
             Ok(Some(request)) => {
                 let request = request.map(RequestBody::http1);
@@ -68,9 +68,35 @@ pub async fn serve(
     }
 }
 
+/// Serves the last request of a connection, to the end of the tunnel that it opens. Bytes that the
+/// caller sent behind it go through once there is one, and nowhere where there is none.
+async fn tunnel<B>(
+    worker: &Worker,
+    caller: &Caller,
+    mut connection: ServerConnection,
+    request: &Request<B>,
+    watch: &ConnectionWatch,
+) {
+    let Some(opened) = uncut(connect::open(worker, request), watch).await else { return };
+    let mut passage = match opened {
+        Ok(passage) => passage,
+        Err(reject) => {
+            let response = pipeline::refuse_unread(worker, caller, reject, false);
+            if respond(worker, &mut connection, response, true, watch).await.is_some() {
+                connection.close().await;
+            }
+            return;
+        }
+    };
+    let (upstream, tunnel) = passage.parts();
+    if let Some(Err(error)) = uncut(connection.pass_through(upstream, tunnel), watch).await {
+        debug!(%error, "a tunnel broke off");
+    }
+}
+
 /// Sends an answer; whether the connection may serve another request. `None`: it is not even to be
 /// closed with care.
-pub(super) async fn respond(
+async fn respond(
     worker: &Worker,
     connection: &mut ServerConnection,
     response: Response<ResponseBody>,
@@ -95,7 +121,7 @@ pub(super) async fn respond(
 }
 
 /// `None` where the connection was cut first.
-pub(super) async fn uncut<F: Future>(future: F, watch: &ConnectionWatch) -> Option<F::Output> {
+async fn uncut<F: Future>(future: F, watch: &ConnectionWatch) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Pending if is_cut(watch, context) => Poll::Ready(None),

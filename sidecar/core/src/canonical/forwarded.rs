@@ -59,6 +59,11 @@ pub fn is_identity(name: &str) -> bool {
 }
 
 impl Peer {
+    /// Its address, as text.
+    pub fn address(&self) -> &str {
+        self.address.to_str().unwrap_or_default()
+    }
+
     /// The holder of a connection of this scheme.
     pub fn new(address: IpAddr, scheme: &str, trust: Trust, tells: ForwardedHeaders) -> Self {
         let address = address.to_canonical();

@@ -162,7 +162,8 @@ impl Linker {
         }
         // Those that link go first: a domain may have moved to one of them.
         hosts.append(&mut held);
-        let tcp = self.linkable_tcp(&newest.tcp, last.as_deref());
+        let before = last.as_ref().map_or(&[][..], |last| &last.tcp);
+        let tcp = self.linkable_tcp(&newest.tcp, before);
         let routes = Arc::new(Routes::new(hosts, newest.table.ignore_port, tcp));
         Some(self.snapshot(routes, revision))
     }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Linker;
-use super::host::Routes;
 use super::place::{Place, Places};
 use crate::compile::tcp::TcpSpec;
 use crate::snapshot::{ClusterIndex, TcpRoute};
@@ -40,9 +39,8 @@ impl Linker {
     pub(super) fn linkable_tcp(
         &mut self,
         newest: &[Arc<TcpService>],
-        last: Option<&Routes>,
+        last: &[Arc<TcpService>],
     ) -> Vec<Arc<TcpService>> {
-        let last = last.map_or(&[][..], |last| &last.tcp);
         let before: HashMap<&str, &Arc<TcpService>> =
             last.iter().map(|service| (service.key.as_str(), service)).collect();
         let linkable = newest.iter().filter_map(|service| {
