@@ -19,6 +19,7 @@ use crate::health::{self, ProbeWarm};
 use crate::http::Door;
 use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
+use crate::overload::Overload;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::snapshot_file::{self, DataLock, SnapshotFileError};
@@ -84,6 +85,7 @@ pub async fn start_with(
         None => None,
     };
     let access_log = settings.access_log()?;
+    let overload = Overload::default();
     let (drain, stop) = (DrainSignal::new(), DrainSignal::new());
     let snapshots = SnapshotHandle::new();
     // Asked for also where the cap is given: upstreams need files as well.
@@ -95,6 +97,7 @@ pub async fn start_with(
         inbound_address: settings.inbound_address,
         app: settings.app_address.map(|address| (address, settings.app_protocol)),
         gate: gate.clone(),
+        overload: overload.clone(),
         drain_timeout: settings.drain_timeout,
         door: Arc::new(Door { access_log: access_log.clone(), ..settings.door() }),
     };
@@ -134,6 +137,7 @@ pub async fn start_with(
     let reporting = tokio::spawn(report.run(stop.clone(), draw));
     let watching = health::watch(snapshots.clone(), Arc::clone(&vitals), stop.clone());
     let watching = tokio::spawn(watching);
+    let weighing = tokio::spawn(overload.clone().watch(settings.memory_limit_bytes, stop.clone()));
     let admin = Admin {
         node_id: settings.node_id(),
         snapshots: snapshots.clone(),
@@ -146,6 +150,7 @@ pub async fn start_with(
         drain: drain.clone(),
         log_level,
         access_log,
+        overload,
     };
     let (admin_address, serving) =
         admin::serve(settings.admin_address, admin, stop.clone()).await?;
@@ -166,7 +171,7 @@ pub async fn start_with(
         workers,
         drain,
         stop,
-        control: vec![client.join, reporting, watching, serving],
+        control: vec![client.join, reporting, watching, weighing, serving],
         _data_lock: data_lock,
     })
 }

@@ -14,6 +14,7 @@ pub mod http;
 pub mod http1;
 pub mod listener;
 pub mod outcome;
+pub mod overload;
 pub mod report;
 pub mod settings;
 pub mod snapshot_file;

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_sidecar_core::balance::mixed;
+use segue_sidecar_core::overload::Step;
 use segue_sidecar_core::snapshot::{Cluster, Endpoint, HttpVersion};
 use tokio::time::Instant;
 
 use crate::deadline::Deadlines;
 use crate::listener::ConnectionWatches;
 use crate::outcome::Counters;
+use crate::overload::Overload;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::{SnapshotCache, SnapshotHandle};
 use crate::upstream::{Living, Originals, SnapshotView, Upstreams};
@@ -39,6 +41,8 @@ pub struct Worker {
     pub originals: Originals,
     /// Counters, shared with other workers.
     pub counters: Arc<Counters>,
+    /// How short memory is.
+    pub overload: Overload,
     app: Option<App>,
     cache: RefCell<SnapshotCache>,
     view: RefCell<Rc<SnapshotView>>,
@@ -73,6 +77,7 @@ impl Worker {
             upstreams,
             originals: Originals::default(),
             counters: Arc::clone(counters),
+            overload: Overload::default(),
             cache: RefCell::new(cache),
             view: RefCell::new(view),
             draining: Cell::new(false),
@@ -123,6 +128,11 @@ impl Worker {
         mixed(state)
     }
 
+    /// Whether connections of callers end after the answer.
+    pub fn closes_connections(&self) -> bool {
+        self.is_draining() || self.overload.step() >= Step::NoKeepAlive
+    }
+
     /// Whether the worker is about to end.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
@@ -136,6 +146,9 @@ impl Worker {
     /// What is done once a second.
     pub fn tick(&self, now: Instant) {
         let view = self.view();
+        if self.overload.step() >= Step::ShortenIdle {
+            self.watches.end_idle(now);
+        }
         self.watches.tick(now, false);
         self.upstreams.tick(now, &view.snapshot);
         self.originals.tick(now);

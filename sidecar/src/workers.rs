@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use segue_shared::shutdown::DrainSignal;
+use segue_sidecar_core::overload::Step;
 use thiserror::Error;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 use crate::http::{Caller, Direction, Door, serve_connection};
 use crate::listener::{BindError, ConnectionGate, Listener, Verdict, accept, bind};
 use crate::outcome::Counters;
+use crate::overload::Overload;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::SnapshotHandle;
 use crate::vitals::Vitals;
@@ -48,6 +50,8 @@ pub struct WorkerSettings {
     pub app: Option<(SocketAddr, AppProtocol)>,
     /// Cap on callers' connections, shared by all workers.
     pub gate: ConnectionGate,
+    /// How short memory is.
+    pub overload: Overload,
     /// Longest wait for running requests at the end.
     pub drain_timeout: Duration,
     /// What is asked of requests, and told of callers.
@@ -97,7 +101,8 @@ impl Workers {
             let (end, at_end) = oneshot::channel();
             ended.push(at_end);
             thread::Builder::new().name(format!("segue-worker-{index}")).spawn(move || {
-                let worker = Worker::new(index, &snapshots, &counters, &vitals, settings.app);
+                let mut worker = Worker::new(index, &snapshots, &counters, &vitals, settings.app);
+                worker.overload = settings.overload.clone();
                 if let Err(error) = run(worker, sockets, &settings, &drain) {
                     tracing::error!(%error, worker = index, "a worker cannot run");
                 }
@@ -157,6 +162,10 @@ fn run(
             let (worker, drain) = (Rc::clone(&worker), drain.clone());
             let (gate, door) = (settings.gate.clone(), Arc::clone(&settings.door));
             tokio::task::spawn_local(accept(listener, drain, move |stream, address| {
+                if worker.overload.step() == Step::Refuse {
+                    gate.refuse();
+                    return;
+                }
                 let Some(entered) = gate.enter() else { return };
                 let worker = Rc::clone(&worker);
                 let caller = Caller::new(direction, address, &stream, &door);

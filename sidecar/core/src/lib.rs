@@ -11,6 +11,7 @@ pub mod grpc_timeout;
 pub mod health;
 pub mod http1;
 pub mod outlier;
+pub mod overload;
 pub mod reject;
 pub mod retry_budget;
 pub mod routing;

@@ -46,11 +46,18 @@ pub fn render(admin: &Admin) -> String {
             log.lost(),
         );
     }
-    let help = "Connections of callers that were closed at once because all places were taken.";
+    let help = "Connections of callers that were closed at once: all places were taken, or memory was short.";
     Family::begin(&mut text, "segue_downstream_connections_refused_total", help, "counter").sample(
         "",
         "",
         admin.gate.refused(),
+    );
+    let help = "What is given up for want of memory: 0 nothing, 1 idle connections sooner, \
+                2 keep-alive, 3 new requests.";
+    Family::begin(&mut text, "segue_overload_step", help, "gauge").sample(
+        "",
+        "",
+        admin.overload.step() as u8,
     );
     configuration(&mut text, admin);
     text

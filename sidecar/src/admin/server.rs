@@ -274,6 +274,7 @@ mod tests {
             drain: DrainSignal::new(),
             log_level: None,
             access_log: None,
+            overload: crate::overload::Overload::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::access_log::AccessLog;
 use crate::activate::DeliveryState;
 use crate::listener::ConnectionGate;
 use crate::outcome::Counters;
+use crate::overload::Overload;
 use crate::snapshot_handle::SnapshotHandle;
 use crate::vitals::Vitals;
 use crate::xds::{XdsStatus, XdsViews};
@@ -29,4 +30,5 @@ pub struct Admin {
     /// `None` where the process' logs belong to someone else.
     pub log_level: Option<LogLevel>,
     pub access_log: Option<AccessLog>,
+    pub overload: Overload,
 }

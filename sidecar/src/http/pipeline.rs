@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
 use segue_sidecar_core::canonical::{CanonPath, EscapedSlashes};
 use segue_sidecar_core::grpc_timeout;
+use segue_sidecar_core::overload::Step;
 use segue_sidecar_core::routing::RequestParts;
 use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, RouteTable};
 
@@ -41,6 +42,9 @@ pub async fn serve(
     let told = view.as_ref().and_then(|view| view.snapshot.escaped_slashes);
     let escaped_slashes = told.unwrap_or(caller.door.escaped_slashes);
     let (mut parts, body) = request.into_parts();
+    if worker.overload.step() == Step::Refuse {
+        return refuse_unread(worker, caller, Reject::Overloaded, is_grpc(&parts));
+    }
     let mut context = match admit(&mut parts, &body, caller, escaped_slashes) {
         Ok(context) => context,
         Err(reject) => return refuse_unread(worker, caller, reject, is_grpc(&parts)),

@@ -39,6 +39,8 @@ pub enum Reject {
     UpstreamMalformed,
     /// The route's time is over.
     Timeout,
+    /// Memory is short.
+    Overloaded,
 }
 
 impl From<Refusal> for Reject {
@@ -54,7 +56,7 @@ impl From<Refusal> for Reject {
 
 /// Envoy's word for a reason that something was refused or given up.
 pub fn flag_of(reason: &str) -> &'static str {
-    const ALL: [Reject; 13] = [
+    const ALL: [Reject; 14] = [
         Reject::BadRequest(""),
         Reject::TooLong(StatusCode::URI_TOO_LONG),
         Reject::MethodNotAllowed,
@@ -68,6 +70,7 @@ pub fn flag_of(reason: &str) -> &'static str {
         Reject::UpstreamClosed,
         Reject::UpstreamMalformed,
         Reject::Timeout,
+        Reject::Overloaded,
     ];
     match reason {
         "send_blocked" => "SI",
@@ -96,9 +99,11 @@ impl Reject {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoConfiguration | Self::NoEndpoint | Self::Overflow | Self::ConnectFailed => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoConfiguration
+            | Self::NoEndpoint
+            | Self::Overflow
+            | Self::ConnectFailed
+            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamClosed | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -120,6 +125,7 @@ impl Reject {
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamMalformed => "upstream_malformed",
             Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
         }
     }
 
@@ -138,6 +144,7 @@ impl Reject {
             Self::UpstreamClosed => "UC",
             Self::UpstreamMalformed => "UPE",
             Self::Timeout => "UT",
+            Self::Overloaded => "OM",
         }
     }
 
@@ -157,6 +164,7 @@ impl Reject {
             Self::UpstreamClosed => "the upstream closed the connection before it answered",
             Self::UpstreamMalformed => "the upstream's answer is not valid",
             Self::Timeout => "the upstream did not answer in the time that the route allows",
+            Self::Overloaded => "this proxy is short of memory",
         }
     }
 
@@ -169,7 +177,7 @@ impl Reject {
             | Self::ExpectationFailed
             | Self::BadBody
             | Self::NoRoute => Origin::Caller,
-            Self::NoConfiguration | Self::Overflow => Origin::Sidecar,
+            Self::NoConfiguration | Self::Overflow | Self::Overloaded => Origin::Sidecar,
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::UpstreamClosed
@@ -182,7 +190,11 @@ impl Reject {
     pub fn retry_safe(self) -> bool {
         matches!(
             self,
-            Self::NoConfiguration | Self::NoEndpoint | Self::Overflow | Self::ConnectFailed
+            Self::NoConfiguration
+                | Self::NoEndpoint
+                | Self::Overflow
+                | Self::ConnectFailed
+                | Self::Overloaded
         )
     }
 
@@ -368,7 +380,7 @@ mod tests {
     }
 
     /// All of them; a new one belongs here.
-    const ALL: [Reject; 13] = [
+    const ALL: [Reject; 14] = [
         Reject::BadRequest("what is wrong"),
         Reject::TooLong(StatusCode::URI_TOO_LONG),
         Reject::MethodNotAllowed,
@@ -382,6 +394,7 @@ mod tests {
         Reject::UpstreamClosed,
         Reject::UpstreamMalformed,
         Reject::Timeout,
+        Reject::Overloaded,
     ];
 
     #[test]

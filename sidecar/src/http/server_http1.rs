@@ -57,7 +57,7 @@ pub async fn serve(
                 (response, false)
             }
         };
-        let closes = refused || left == 0 || worker.is_draining();
+        let closes = refused || left == 0 || worker.closes_connections();
         let responded = respond(&worker, &mut connection, response, closes, &watch).await;
         drop(running);
         match responded {

@@ -115,7 +115,8 @@ async fn serve_streams(
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     ratio.opened();
                     left = left.saturating_sub(1);
-                    if left == 0 && !std::mem::replace(&mut announced, true) {
+                    let last = left == 0 || worker.closes_connections();
+                    if last && !std::mem::replace(&mut announced, true) {
                         connection.graceful_shutdown();
                     }
                     let running = watch.begin_request();

@@ -36,8 +36,13 @@ impl ConnectionGate {
             return Some(Entered(Arc::clone(counts)));
         }
         counts.open.fetch_sub(1, Ordering::Relaxed);
-        counts.refused.fetch_add(1, Ordering::Relaxed);
+        self.refuse();
         None
+    }
+
+    /// Counts a connection that is closed at once for another reason.
+    pub fn refuse(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Connections that are open.
@@ -45,7 +50,7 @@ impl ConnectionGate {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// Connections that were closed at once because the cap was reached.
+    /// Connections that were closed at once, because the cap was reached or memory is short.
     pub fn refused(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)
     }

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// The same while memory is short.
+const SHORT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a connection shall do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +88,16 @@ impl ConnectionWatches {
             }
             true
         });
+    }
+
+    /// Ends those that have been idle for a while, though not for too long.
+    pub fn end_idle(&self, now: Instant) {
+        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            let age = now.saturating_duration_since(watch.since.get());
+            if watch.phase.get() == Phase::Idle && age >= SHORT_IDLE_TIMEOUT {
+                watch.decide(Verdict::Finish);
+            }
+        }
     }
 
     /// Tells all connections the same.

@@ -23,6 +23,7 @@ use segue_sidecar::health;
 use segue_sidecar::http::Door;
 use segue_sidecar::listener::ConnectionGate;
 use segue_sidecar::outcome::Counters;
+use segue_sidecar::overload::Overload;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
 use segue_sidecar::vitals::Vitals;
@@ -158,6 +159,7 @@ pub struct Plane {
     pub snapshots: SnapshotHandle,
     pub counters: Arc<Counters>,
     pub vitals: Arc<Vitals>,
+    pub overload: Overload,
     pub drain: DrainSignal,
     pub workers: Workers,
 }
@@ -175,6 +177,7 @@ pub fn plane_with_door(chat: &Chat, app: Option<SocketAddr>, door: Door) -> Plan
     snapshots.publish(chat.snapshot(1));
     let settings = WorkerSettings {
         gate: ConnectionGate::new(10_000),
+        overload: Overload::default(),
         workers: 2,
         outbound_address: ([127, 0, 0, 1], 0).into(),
         inbound_address: ([127, 0, 0, 1], 0).into(),
@@ -193,6 +196,7 @@ pub fn plane_with_door(chat: &Chat, app: Option<SocketAddr>, door: Door) -> Plan
         snapshots,
         counters,
         vitals,
+        overload: settings.overload,
         drain,
         workers,
     }

@@ -9,6 +9,7 @@ use segue_shared::shutdown::DrainSignal;
 use segue_sidecar::http::Door;
 use segue_sidecar::listener::ConnectionGate;
 use segue_sidecar::outcome::Counters;
+use segue_sidecar::overload::Overload;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
 use segue_sidecar::vitals::Vitals;
@@ -200,6 +201,7 @@ impl Plane {
         snapshots.publish(snapshot);
         let settings = WorkerSettings {
             gate: ConnectionGate::new(1000),
+            overload: Overload::default(),
             workers: 1,
             outbound_address: ([127, 0, 0, 1], 0).into(),
             inbound_address: ([127, 0, 0, 1], 0).into(),

@@ -12,6 +12,7 @@ mod backup;
 mod canonical_host;
 mod canonical_path;
 mod config;
+mod detect;
 mod flood;
 mod forwarded;
 mod header_rules;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "header_rules", check: header_rules::check },
     Target { name: "routes", check: routes::check },
     Target { name: "flood", check: flood::check },
+    Target { name: "detect", check: detect::check },
     Target { name: "http1_request", check: http1::request_head },
     Target { name: "http1_response", check: http1::response_head },
     Target { name: "http1_chunks", check: http1::chunks },
