@@ -24,6 +24,8 @@ pub const OUTBOUND_LISTENER: &str = "outbound";
 pub const OUTBOUND_ROUTES: &str = "outbound";
 /// The one resource of type [`type_urls::SNAPSHOT_MARK`].
 pub const SNAPSHOT_MARK: &str = "snapshot";
+/// Envoy's filter that makes faults on purpose.
+pub const FAULT_FILTER: &str = "envoy.filters.http.fault";
 /// Key of `Split` in `typed_per_filter_config`.
 pub const SPLIT_FILTER: &str = "segue.split";
 

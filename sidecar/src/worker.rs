@@ -43,6 +43,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// How short memory is.
     pub overload: Overload,
+    /// Requests that are held on purpose.
+    pub delayed: Cell<u32>,
     app: Option<App>,
     cache: RefCell<SnapshotCache>,
     view: RefCell<Rc<SnapshotView>>,
@@ -78,6 +80,7 @@ impl Worker {
             originals: Originals::default(),
             counters: Arc::clone(counters),
             overload: Overload::default(),
+            delayed: Cell::new(0),
             cache: RefCell::new(cache),
             view: RefCell::new(view),
             draining: Cell::new(false),

@@ -6,6 +6,7 @@ mod envoy_follows;
 mod envoy_process;
 mod envoy_sessions;
 mod envoy_traffic;
+mod faults;
 mod grpc;
 mod grpc_client;
 

@@ -5,6 +5,7 @@ mod body;
 mod caller;
 mod connect;
 mod detect;
+mod fault;
 mod forward;
 mod frame_meter;
 mod headers;

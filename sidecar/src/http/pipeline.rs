@@ -16,6 +16,7 @@ use segue_sidecar_core::snapshot::{Forward, PathMatcher, Route, RouteAction, Rou
 use super::access::{self, Trace};
 use super::body::{Limits, ResponseBody};
 use super::caller::{Caller, Direction};
+use super::fault;
 use super::forward::{Answered, GRPC_TIMEOUT, Target, forward, prepare, within};
 use super::headers::{self, Found};
 use super::mirror::mirror;
@@ -90,6 +91,10 @@ async fn serve_outbound(
         None if view.snapshot.generation == 0 => return Err(Reject::NoConfiguration),
         None => return Err(Reject::NoRoute),
     };
+    if let Some(fault) = &route.fault {
+        // In a box, because few requests meet one.
+        Box::pin(fault::inject(worker, fault)).await?;
+    }
     let mut response = match &route.action {
         RouteAction::Forward(to) => {
             let chosen = to.split.choose(request.headers(), worker.draw());

@@ -41,6 +41,8 @@ pub enum Reject {
     Timeout,
     /// Memory is short.
     Overloaded,
+    /// The request met a fault that is made on purpose, with this status.
+    Fault(StatusCode),
 }
 
 impl From<Refusal> for Reject {
@@ -56,7 +58,7 @@ impl From<Refusal> for Reject {
 
 /// Envoy's word for a reason that something was refused or given up.
 pub fn flag_of(reason: &str) -> &'static str {
-    const ALL: [Reject; 14] = [
+    const ALL: [Reject; 15] = [
         Reject::BadRequest(""),
         Reject::TooLong(StatusCode::URI_TOO_LONG),
         Reject::MethodNotAllowed,
@@ -71,9 +73,11 @@ pub fn flag_of(reason: &str) -> &'static str {
         Reject::UpstreamMalformed,
         Reject::Timeout,
         Reject::Overloaded,
+        Reject::Fault(StatusCode::OK),
     ];
     match reason {
         "send_blocked" => "SI",
+        "fault_delay" => "DI",
         "http2_flood" | "http2_resets" => "DPE",
         other => ALL.into_iter().find(|it| it.reason() == other).map_or("", Reject::flag),
     }
@@ -95,7 +99,7 @@ impl Reject {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BadBody => StatusCode::BAD_REQUEST,
-            Self::TooLong(status) => status,
+            Self::TooLong(status) | Self::Fault(status) => status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -126,6 +130,7 @@ impl Reject {
             Self::UpstreamMalformed => "upstream_malformed",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
+            Self::Fault(_) => "fault_abort",
         }
     }
 
@@ -145,6 +150,7 @@ impl Reject {
             Self::UpstreamMalformed => "UPE",
             Self::Timeout => "UT",
             Self::Overloaded => "OM",
+            Self::Fault(_) => "FI",
         }
     }
 
@@ -165,6 +171,7 @@ impl Reject {
             Self::UpstreamMalformed => "the upstream's answer is not valid",
             Self::Timeout => "the upstream did not answer in the time that the route allows",
             Self::Overloaded => "this proxy is short of memory",
+            Self::Fault(_) => "a fault is made on purpose",
         }
     }
 
@@ -177,7 +184,9 @@ impl Reject {
             | Self::ExpectationFailed
             | Self::BadBody
             | Self::NoRoute => Origin::Caller,
-            Self::NoConfiguration | Self::Overflow | Self::Overloaded => Origin::Sidecar,
+            Self::NoConfiguration | Self::Overflow | Self::Overloaded | Self::Fault(_) => {
+                Origin::Sidecar
+            }
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::UpstreamClosed
@@ -195,6 +204,7 @@ impl Reject {
                 | Self::Overflow
                 | Self::ConnectFailed
                 | Self::Overloaded
+                | Self::Fault(_)
         )
     }
 
@@ -380,7 +390,7 @@ mod tests {
     }
 
     /// All of them; a new one belongs here.
-    const ALL: [Reject; 14] = [
+    const ALL: [Reject; 15] = [
         Reject::BadRequest("what is wrong"),
         Reject::TooLong(StatusCode::URI_TOO_LONG),
         Reject::MethodNotAllowed,
@@ -395,6 +405,7 @@ mod tests {
         Reject::UpstreamMalformed,
         Reject::Timeout,
         Reject::Overloaded,
+        Reject::Fault(StatusCode::OK),
     ];
 
     #[test]

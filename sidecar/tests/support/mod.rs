@@ -31,8 +31,8 @@ use segue_sidecar::workers::{WorkerSettings, Workers};
 use segue_sidecar_core::balance::key_table;
 use segue_sidecar_core::snapshot::{
     Cluster, ClusterIndex, ClusterTable, CompiledSnapshot, Endpoint, Forward, HeaderEdits,
-    HttpVersion, Mirror, PathMatcher, PoolLimits, Retry, Route, RouteAction, RouteMatcher,
-    RouteTable, Split, SplitKey, TcpRoute, TcpTable, Traffic, VirtualHost,
+    HttpVersion, InjectedFault, Mirror, PathMatcher, PoolLimits, Retry, Route, RouteAction,
+    RouteMatcher, RouteTable, Split, SplitKey, TcpRoute, TcpTable, Traffic, VirtualHost,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -50,6 +50,7 @@ pub struct Chat {
     pub traffic: Traffic,
     pub try_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
+    pub fault: Option<InjectedFault>,
     /// Where copies go: the endpoint of a second version.
     pub mirror: Option<(SocketAddr, Mirror)>,
 }
@@ -65,6 +66,7 @@ impl Chat {
             traffic: Traffic::default(),
             try_timeout: None,
             idle_timeout: None,
+            fault: None,
             mirror: None,
         }
     }
@@ -116,6 +118,7 @@ impl Chat {
                 query: Vec::new(),
             },
             action: RouteAction::Forward(forward),
+            fault: self.fault.clone().map(Arc::new),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
         };

@@ -20,6 +20,7 @@ pub fn denying(chat: &Chat, path: PathMatcher, headers: Vec<HeaderMatcher>) -> C
             status: StatusCode::FORBIDDEN,
             body: Box::default(),
         }),
+        fault: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
     };

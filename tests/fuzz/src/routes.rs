@@ -175,6 +175,7 @@ fn route(rule: Rule<'_>) -> Option<Route> {
         name: rule.text.into(),
         matcher,
         action: RouteAction::Direct(answer),
+        fault: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
     })

@@ -78,6 +78,9 @@ pub(super) fn touched(
     for name in changed_keys(&old.sessions, &new.sessions) {
         touch(name, entrance);
     }
+    for name in changed_keys(&old.faults, &new.faults) {
+        touch(name, entrance);
+    }
     for name in changed_keys(&old.traffic, &new.traffic) {
         touch(name, Touched { clusters: true, ..Touched::default() });
     }

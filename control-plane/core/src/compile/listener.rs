@@ -18,7 +18,7 @@ use segue_shared::xds_names::{OUTBOUND_LISTENER, OUTBOUND_ROUTES};
 
 use super::endpoint::address;
 use super::extension::ads;
-use super::{NodeKind, session};
+use super::{NodeKind, fault, session};
 
 const MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -28,9 +28,11 @@ const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 pub(super) fn outbound(kind: NodeKind) -> Listener {
     let mut manager = manager(OUTBOUND_LISTENER, OUTBOUND_ROUTES);
     if matches!(kind, NodeKind::Envoy { .. }) {
-        // Envoy keeps sessions by a filter that does nothing where routes do not say what to keep.
-        // It is there whether or not one does, because another listener would cut connections.
+        // Envoy makes faults and keeps sessions by filters that do nothing where routes do not say
+        // what. They are there whether or not one does, because another listener would cut
+        // connections.
         manager.http_filters.insert(0, session::filter());
+        manager.http_filters.insert(0, fault::filter());
         read_as_our_sidecars_do(&mut manager);
     }
     let manager = pack_as(&type_url(MANAGER), &manager);

@@ -7,6 +7,7 @@ mod cluster;
 mod compiler;
 mod endpoint;
 mod extension;
+mod fault;
 mod forward;
 mod grpc;
 mod judgement;

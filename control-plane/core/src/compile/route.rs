@@ -13,7 +13,7 @@ use segue_shared::xds_names::{self, OUTBOUND_ROUTES, type_urls};
 
 use super::extension::ads;
 use super::forward::{self, Destination};
-use super::{NodeKind, matching, session};
+use super::{NodeKind, fault, matching, session};
 use crate::config::mesh::{Backend, Filters, Match, MeshConfig, PathMatch, Rule, Service, SplitBy};
 use crate::snapshot::EncodedResource;
 
@@ -61,12 +61,13 @@ pub(super) fn virtual_host(
     service: &Service,
     kind: NodeKind,
 ) -> pb::VirtualHost {
+    let filters = session::kept(config, service, kind);
+    let filters = filters.into_iter().chain(fault::made(config, &service.name));
     pb::VirtualHost {
         name: xds_names::virtual_host(&service.name),
         domains: domains(service),
         routes: routes(config, service, kind),
-        // One entry, because the order of several would not be fixed.
-        typed_per_filter_config: session::kept(config, service, kind).into_iter().collect(),
+        typed_per_filter_config: filters.into_iter().collect(),
         ..pb::VirtualHost::default()
     }
 }

@@ -1,14 +1,25 @@
-//! Checks of an `AccessPolicy`: rules, tokens, caps. It takes effect with mesh identities.
+//! Checks of an `AccessPolicy`: rules, tokens, caps, which take effect with mesh identities, and
+//! faults.
 
 use std::collections::BTreeSet;
 
 use segue_proto::config::v1::{AccessPolicySpec, AccessRule, JwtProvider};
 
-use super::format::quoted;
-use super::lookup::{Scope, Services};
+use segue_shared::bucket;
+use segue_shared::ids::ServiceName;
 
-pub(super) fn check(scope: &mut Scope<'_>, services: &Services<'_>, spec: &AccessPolicySpec) {
-    scope.target(services, spec.target_ref.as_ref(), "spec.targetRef");
+use super::format::{self, quoted};
+use super::lookup::{Scope, Services};
+use super::mesh::{Abort, Delay, Faults};
+use super::time::to_duration;
+
+/// The service, and the faults that its callers meet.
+pub(super) fn check(
+    scope: &mut Scope<'_>,
+    services: &Services<'_>,
+    spec: &AccessPolicySpec,
+) -> Option<(ServiceName, Faults)> {
+    let target = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef");
     one_name_each(scope, "spec.rules", spec.rules.iter().map(|rule| rule.name.as_str()));
     one_name_each(
         scope,
@@ -37,6 +48,22 @@ pub(super) fn check(scope: &mut Scope<'_>, services: &Services<'_>, spec: &Acces
     {
         scope.fault("spec.fault", "makes no fault", "write delay or abort");
     }
+    let faults = Faults {
+        delay: spec.fault.as_ref().and_then(|fault| fault.delay.as_ref()).map(|delay| Delay {
+            time: delay.duration.map(to_duration).unwrap_or_default(),
+            share: share(&delay.percent),
+        }),
+        abort: spec.fault.as_ref().and_then(|fault| fault.abort.as_ref()).map(|abort| Abort {
+            status: u16::try_from(abort.status).unwrap_or(u16::MAX),
+            share: share(&abort.percent),
+        }),
+    };
+    Some((target?, faults)).filter(|(_, faults)| *faults != Faults::default())
+}
+
+/// What is no percentage has been told already.
+fn share(percent: &str) -> u16 {
+    if percent.is_empty() { bucket::TOTAL } else { format::percent(percent).unwrap_or(0) }
 }
 
 fn check_rule(scope: &mut Scope<'_>, rule: &AccessRule, path: &str) {

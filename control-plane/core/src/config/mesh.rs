@@ -27,6 +27,29 @@ pub struct MeshConfig {
     pub traffic: OrdMap<ServiceName, Arc<TrafficPolicy>>,
     /// By the service that they are about.
     pub sessions: OrdMap<ServiceName, Arc<Sessions>>,
+    /// By the service whose callers meet them.
+    pub faults: OrdMap<ServiceName, Arc<Faults>>,
+}
+
+/// Faults made on purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub delay: Option<Delay>,
+    pub abort: Option<Abort>,
+}
+
+/// Time added to a share of the requests, in hundredths of a percent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delay {
+    pub time: Duration,
+    pub share: u16,
+}
+
+/// An answer to a share of the requests, in hundredths of a percent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abort {
+    pub status: u16,
+    pub share: u16,
 }
 
 /// A logical upstream.

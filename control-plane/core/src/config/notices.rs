@@ -2,7 +2,9 @@
 //! told, so that nobody relies on a policy that is not enforced.
 
 use segue_proto::config::v1::resource::Resource as Kind;
-use segue_proto::config::v1::{Protocol, Resource, ServiceSpec, TrafficPolicySpec};
+use segue_proto::config::v1::{
+    AccessPolicySpec, Protocol, Resource, ServiceSpec, TrafficPolicySpec,
+};
 
 use super::key::key;
 
@@ -15,9 +17,7 @@ pub fn notices<'a>(batch: impl IntoIterator<Item = &'a Resource>) -> Vec<String>
             let without_effect = match &resource.resource {
                 Some(Kind::Service(service)) => service.spec.as_ref().map(of_service),
                 Some(Kind::TrafficPolicy(policy)) => policy.spec.as_ref().map(of_traffic),
-                Some(Kind::AccessPolicy(_)) => {
-                    Some(vec!["it is not enforced yet: every caller is let through"])
-                }
+                Some(Kind::AccessPolicy(policy)) => policy.spec.as_ref().map(of_access),
                 Some(Kind::ContextPolicy(_)) => Some(vec![
                     "its first header or cookie splits callers among versions; pins and caches are \
                      not kept yet",
@@ -43,6 +43,23 @@ fn of_service(spec: &ServiceSpec) -> Vec<&'static str> {
     }
     if spec.versions.iter().any(|version| version.lifecycle.is_some()) {
         found.push("lifecycle is not told to callers yet");
+    }
+    found
+}
+
+/// Only faults are made.
+fn of_access(spec: &AccessPolicySpec) -> Vec<&'static str> {
+    let faults_alone = AccessPolicySpec {
+        target_ref: spec.target_ref.clone(),
+        fault: spec.fault.clone(),
+        ..AccessPolicySpec::default()
+    };
+    let mut found = Vec::new();
+    if *spec != faults_alone || spec.fault.is_none() {
+        found.push("it is not enforced yet: every caller is let through");
+    }
+    if spec.fault.is_some() {
+        found.push("gRPC clients without a proxy make no faults");
     }
     found
 }
@@ -79,6 +96,21 @@ spec:
         let expected =
             "AccessPolicy default/chat: it is not enforced yet: every caller is let through";
         assert_eq!(told(yaml), [expected]);
+    }
+
+    #[test]
+    fn faults_are_made_and_the_rest_of_the_policy_is_told() {
+        let policy = "apiVersion: segue.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: chat}
+spec:
+  targetRef: {name: chat}
+  fault: {abort: {status: 503, percent: 5%}}
+";
+        let grpc = "AccessPolicy default/chat: gRPC clients without a proxy make no faults";
+        assert_eq!(told(policy), [grpc]);
+        let more = format!("{policy}  mtls: strict\n");
+        assert!(told(&more)[0].contains("not enforced") && told(&more).len() == 2);
     }
 
     #[test]

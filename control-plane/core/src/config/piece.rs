@@ -6,7 +6,7 @@ use imbl::OrdMap;
 use segue_shared::ids::ServiceName;
 
 use super::key::Kind;
-use super::mesh::{MeshConfig, Route, Service, Sessions, TrafficPolicy};
+use super::mesh::{Faults, MeshConfig, Route, Service, Sessions, TrafficPolicy};
 
 /// A piece, and the service that it is about.
 pub(super) enum Piece {
@@ -14,6 +14,7 @@ pub(super) enum Piece {
     Route(ServiceName, Arc<Route>),
     Traffic(ServiceName, Arc<TrafficPolicy>),
     Sessions(ServiceName, Arc<Sessions>),
+    Faults(ServiceName, Arc<Faults>),
 }
 
 impl Piece {
@@ -33,6 +34,10 @@ impl Piece {
         Self::Sessions(target, Arc::new(sessions))
     }
 
+    pub fn faults((target, faults): (ServiceName, Faults)) -> Self {
+        Self::Faults(target, Arc::new(faults))
+    }
+
     /// Puts the piece in its place. One that says what is there already leaves what is there, so
     /// that a comparison finds nothing to look at.
     pub fn put(self, mesh: &mut MeshConfig) {
@@ -41,6 +46,7 @@ impl Piece {
             Self::Route(target, piece) => replace(&mut mesh.routes, target, piece),
             Self::Traffic(target, piece) => replace(&mut mesh.traffic, target, piece),
             Self::Sessions(target, piece) => replace(&mut mesh.sessions, target, piece),
+            Self::Faults(target, piece) => replace(&mut mesh.faults, target, piece),
         }
     }
 }
@@ -52,7 +58,8 @@ pub(super) fn clear(mesh: &mut MeshConfig, kind: Kind, service: &ServiceName) {
         Kind::Route => drop(mesh.routes.remove(service)),
         Kind::TrafficPolicy => drop(mesh.traffic.remove(service)),
         Kind::ContextPolicy => drop(mesh.sessions.remove(service)),
-        Kind::AccessPolicy | Kind::Rollout => {}
+        Kind::AccessPolicy => drop(mesh.faults.remove(service)),
+        Kind::Rollout => {}
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `idle_timeout` | yes, default 300 s, 0 = none |
 //! | `priority`, `hedge_policy`, `rate_limits`, `cors`, `upgrade_configs` | ignored: they tune, or do nothing without a filter |
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
@@ -33,25 +34,23 @@ use envoy_types::pb::envoy::config::route::v3::{
     WeightedCluster,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use http::{HeaderValue, StatusCode};
 use segue_shared::bucket::{Salt, TOTAL, shares};
 
 use super::cluster_names::ClusterNames;
 use super::extension::{NamedSplit, filter_configs, ranges};
-use super::field::{duration, refuse, unsupported};
+use super::field::{WHOLE_MILLIONTHS, duration, millionths, refuse, unsupported};
 use super::hash_policy;
 use crate::canonical::rule_path;
 use crate::reject::Fault;
 use crate::snapshot::{
-    DirectResponse, Forward, Mirror, PathMatcher, PathRewrite, Redirect, Retry, RouteAction, Split,
-    SplitKey,
+    DirectResponse, Forward, InjectedFault, Mirror, PathMatcher, PathRewrite, Redirect, Retry,
+    RouteAction, Split, SplitKey,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// As the connection manager's `stream_idle_timeout`.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
-const WHOLE_MILLIONTHS: u32 = 1_000_000;
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 
 /// What a virtual host hands down to its routes.
@@ -59,6 +58,8 @@ pub(crate) struct Inherited<'a> {
     pub retry: Option<&'a RetryPolicy>,
     /// Salt of splits that bring none.
     pub salt: &'a str,
+    /// What routes make that say nothing else.
+    pub fault: Option<Arc<InjectedFault>>,
 }
 
 pub(crate) fn action(
@@ -145,16 +146,7 @@ fn mirror(policy: &RequestMirrorPolicy, names: &mut ClusterNames) -> Result<Mirr
     let share_millionths = match fraction {
         None => WHOLE_MILLIONTHS,
         Some(fraction) => {
-            let factor = match DenominatorType::try_from(fraction.denominator) {
-                Ok(DenominatorType::Hundred) => 10_000,
-                Ok(DenominatorType::TenThousand) => 100,
-                Ok(DenominatorType::Million) => 1,
-                Err(_) => {
-                    let field = "runtime_fraction.default_value.denominator";
-                    return Err(Fault::at(field, "is unknown"));
-                }
-            };
-            fraction.numerator.saturating_mul(factor).min(WHOLE_MILLIONTHS)
+            millionths(*fraction).map_err(|fault| fault.under("runtime_fraction.default_value"))?
         }
     };
     Ok(Mirror {
@@ -192,7 +184,7 @@ fn declared_split(route: &PbRouteAction, salt: &str) -> Result<NamedSplit, Fault
     }
 }
 
-fn weights(weighted: &WeightedCluster) -> Result<Vec<(u16, std::sync::Arc<str>)>, Fault> {
+fn weights(weighted: &WeightedCluster) -> Result<Vec<(u16, Arc<str>)>, Fault> {
     let mut weights = Vec::with_capacity(weighted.clusters.len());
     for (i, cluster) in weighted.clusters.iter().enumerate() {
         let at = format!("clusters[{i}]");

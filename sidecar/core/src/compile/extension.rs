@@ -3,6 +3,7 @@
 //! | entry | taken |
 //! |---|---|
 //! | `segue.split` on a route: `FilterConfig{config: segue.extension.v1.Split}`, or the bare message | yes |
+//! | `HTTPFault` on a virtual host or a route, see `fault.rs` | yes; the innermost counts |
 //! | any other `FilterConfig` with `is_optional` or `disabled` | skipped |
 //! | anything else | refused |
 
@@ -15,12 +16,14 @@ use http::HeaderName;
 use segue_proto::extension::v1 as pb;
 use segue_shared::bucket::{Salt, TOTAL};
 use segue_shared::extension::unpack;
-use segue_shared::xds_names::SPLIT_FILTER;
+use segue_shared::xds_names::{FAULT_FILTER, SPLIT_FILTER};
 
+use super::fault::injected;
 use crate::reject::Fault;
-use crate::snapshot::SplitKey;
+use crate::snapshot::{InjectedFault, SplitKey};
 
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
+const HTTP_FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 const SPLIT: &str = "segue.extension.v1.Split";
 
 /// A split by names of clusters.
@@ -32,24 +35,55 @@ pub(crate) struct NamedSplit {
     pub ranges: Vec<(u16, Arc<str>)>,
 }
 
-/// Reads the entries of one message; gives the split where there is one.
-pub(crate) fn filter_configs(entries: &HashMap<String, Any>) -> Result<Option<NamedSplit>, Fault> {
-    let mut split = None;
+/// What the entries of one message say.
+#[derive(Debug, Default)]
+pub(crate) struct FilterConfigs {
+    pub split: Option<NamedSplit>,
+    pub fault: SaidFault,
+}
+
+/// What one message says of faults.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum SaidFault {
+    /// Nothing: what is said further out counts.
+    #[default]
+    Nothing,
+    /// None is made, whatever is said further out.
+    None,
+    Made(Arc<InjectedFault>),
+}
+
+impl SaidFault {
+    /// What is made, where `outer` is said further out.
+    pub fn within(self, outer: Option<&Arc<InjectedFault>>) -> Option<Arc<InjectedFault>> {
+        match self {
+            Self::Nothing => outer.cloned(),
+            Self::None => None,
+            Self::Made(fault) => Some(fault),
+        }
+    }
+}
+
+/// Reads the entries of one message.
+pub(crate) fn filter_configs(entries: &HashMap<String, Any>) -> Result<FilterConfigs, Fault> {
+    let mut all = FilterConfigs::default();
     let mut names: Vec<&String> = entries.keys().collect();
     names.sort_unstable();
     for name in names {
         let under = format!("typed_per_filter_config[{name:?}]");
-        let found = filter_config(name, &entries[name]).map_err(|fault| fault.under(&under))?;
-        split = split.or(found);
+        filter_config(name, &entries[name], &mut all).map_err(|fault| fault.under(&under))?;
     }
-    Ok(split)
+    Ok(all)
 }
 
-fn filter_config(name: &str, any: &Any) -> Result<Option<NamedSplit>, Fault> {
+fn filter_config(name: &str, any: &Any, all: &mut FilterConfigs) -> Result<(), Fault> {
     let (config, optional) = if any.type_url.ends_with(FILTER_CONFIG) {
         let wrapper: FilterConfig = decode(any, FILTER_CONFIG)?;
         if wrapper.disabled {
-            return Ok(None);
+            if name == FAULT_FILTER {
+                all.fault = SaidFault::None;
+            }
+            return Ok(());
         }
         (wrapper.config, wrapper.is_optional)
     } else {
@@ -57,9 +91,23 @@ fn filter_config(name: &str, any: &Any) -> Result<Option<NamedSplit>, Fault> {
     };
     match config {
         Some(config) if name == SPLIT_FILTER && config.type_url.ends_with(SPLIT) => {
-            split(&decode(&config, SPLIT)?).map(Some).map_err(|fault| fault.under("config"))
+            let found = split(&decode(&config, SPLIT)?).map_err(|fault| fault.under("config"))?;
+            all.split = Some(found);
+            Ok(())
         }
-        _ if optional => Ok(None),
+        Some(config) if config.type_url.ends_with(HTTP_FAULT) => {
+            let found = injected(&decode(&config, HTTP_FAULT)?);
+            match found {
+                // What others can do with it is lost on us, and they said that it may be.
+                Err(_) if optional => {}
+                found => {
+                    let found = found?.map(Arc::new);
+                    all.fault = found.map_or(SaidFault::None, SaidFault::Made);
+                }
+            }
+            Ok(())
+        }
+        _ if optional => Ok(()),
         Some(config) => Err(Fault::at(
             "",
             format!("{} is not supported and not marked optional", config.type_url),

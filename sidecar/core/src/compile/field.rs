@@ -6,12 +6,16 @@ use envoy_types::pb::envoy::config::core::v3::ConfigSource;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
+use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::google::protobuf::Duration as PbDuration;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::reject::Fault;
 use crate::snapshot::ValueMatcher;
 
+/// Everything, in millionths.
+pub(crate) const WHOLE_MILLIONTHS: u32 = 1_000_000;
 /// Memory that one compiled expression may take.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
@@ -23,6 +27,17 @@ pub(crate) fn unsupported(field: &str) -> Fault {
 /// Refuses a field that is set.
 pub(crate) fn refuse(set: bool, field: &str) -> Result<(), Fault> {
     if set { Err(unsupported(field)) } else { Ok(()) }
+}
+
+/// A share in millionths.
+pub(crate) fn millionths(fraction: FractionalPercent) -> Result<u32, Fault> {
+    let factor = match DenominatorType::try_from(fraction.denominator) {
+        Ok(DenominatorType::Hundred) => 10_000,
+        Ok(DenominatorType::TenThousand) => 100,
+        Ok(DenominatorType::Million) => 1,
+        Err(_) => return Err(Fault::at("denominator", "is unknown")),
+    };
+    Ok(fraction.numerator.saturating_mul(factor).min(WHOLE_MILLIONTHS))
 }
 
 /// A duration that is not negative.

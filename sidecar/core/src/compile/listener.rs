@@ -6,7 +6,7 @@
 //! | `api_listener`, or the HTTP connection manager of the first filter chain | yes |
 //! | `tcp_proxy` of each filter chain, where the first one has it | yes, see `tcp` |
 //! | `rds` over ADS, inline `route_config` | yes; scoped routes are refused |
-//! | `http_filters` | the last must be the router; unknown ones are skipped if optional or disabled |
+//! | `http_filters` | the last must be the router; unknown ones are skipped if optional or disabled; `fault` without a fault of its own |
 //! | `path_with_escaped_slashes_action` | yes, in place of the sidecar's own setting; a redirect is refused |
 //! | `normalize_path`, `merge_slashes`, `strip_*_host_*`, how to deal with headers | ignored: requests are always made canonical, see `canonical` |
 //! | `filter_chains[].transport_socket` | refused |
@@ -33,6 +33,7 @@ use crate::reject::Fault;
 
 const CONNECTION_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 /// A listener as far as the sidecar follows it: which way, and which routes.
@@ -196,6 +197,12 @@ fn route_source(manager: &HttpConnectionManager) -> Result<RouteSource, Fault> {
     }
 }
 
+/// A fault for all requests of a listener is not served: routes and virtual hosts can say theirs.
+fn makes_no_fault(filter: &HttpFilter) -> bool {
+    let Some(http_filter::ConfigType::TypedConfig(any)) = &filter.config_type else { return false };
+    any.value.is_empty()
+}
+
 fn http_filters(filters: &[HttpFilter]) -> Result<(), Fault> {
     for (i, filter) in filters.iter().enumerate() {
         let type_url = match &filter.config_type {
@@ -212,7 +219,8 @@ fn http_filters(filters: &[HttpFilter]) -> Result<(), Fault> {
         if !last && router {
             return Err(Fault::at(at, "the router must be the last filter"));
         }
-        if !router && !filter.is_optional && !filter.disabled {
+        let known = type_url.ends_with(FAULT) && makes_no_fault(filter);
+        if !router && !known && !filter.is_optional && !filter.disabled {
             let reason = format!(
                 "filter {:?} ({type_url}) is not supported and not marked optional",
                 filter.name

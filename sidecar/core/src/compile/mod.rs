@@ -6,6 +6,7 @@ mod cluster;
 mod cluster_names;
 mod endpoint;
 mod extension;
+mod fault;
 mod field;
 mod hash_policy;
 mod header;

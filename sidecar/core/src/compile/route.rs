@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 
 use super::action::{Inherited, action};
 use super::cluster_names::ClusterNames;
-use super::extension::filter_configs;
+use super::extension::{FilterConfigs, filter_configs};
 use super::field::{over_ads, refuse};
 use super::header::{header_edits, merged};
 use super::route_match::route_matcher;
@@ -155,7 +155,7 @@ impl Compilation {
         refuse(!host.request_mirror_policies.is_empty(), "request_mirror_policies")?;
         refuse(!host.route_specifiers.is_empty(), "route_specifiers")?;
         refuse(host.retry_policy_typed_config.is_some(), "retry_policy_typed_config")?;
-        filter_configs(&host.typed_per_filter_config)?;
+        let fault = filter_configs(&host.typed_per_filter_config)?.fault.within(None);
         let level = Level {
             request: header_edits(
                 "request",
@@ -168,7 +168,8 @@ impl Compilation {
                 &host.response_headers_to_remove,
             )?,
         };
-        let inherited = Inherited { retry: host.retry_policy.as_ref(), salt: &host.name };
+        let retry = host.retry_policy.as_ref();
+        let inherited = Inherited { retry, salt: &host.name, fault };
         let mut names = ClusterNames::default();
         let mut routes = Vec::with_capacity(host.routes.len());
         for (i, route) in host.routes.iter().enumerate() {
@@ -203,7 +204,7 @@ impl Compilation {
         let matcher = route.r#match.as_ref().ok_or_else(|| Fault::at("match", "must be set"))?;
         let matcher = route_matcher(matcher).map_err(|fault| fault.under("match"))?;
         refuse(!route.route_specifiers.is_empty(), "route_specifiers")?;
-        let split = filter_configs(&route.typed_per_filter_config)?;
+        let FilterConfigs { split, fault } = filter_configs(&route.typed_per_filter_config)?;
         let request = header_edits(
             "request",
             &route.request_headers_to_add,
@@ -219,6 +220,7 @@ impl Compilation {
             name: route.name.as_str().into(),
             matcher,
             action,
+            fault: fault.within(inherited.fault.as_ref()),
             request_headers: self.in_order([&request, &host.request, &self.level.request]),
             response_headers: self.in_order([&response, &host.response, &self.level.response]),
         })

@@ -1,6 +1,7 @@
 //! The immutable tables that a request reads. No decisions here: `routing` and `balance` decide.
 
 mod cluster;
+mod fault;
 mod route;
 mod route_index;
 mod tcp;
@@ -13,6 +14,7 @@ use segue_shared::ids::Revision;
 use crate::canonical::EscapedSlashes;
 
 pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
+pub use fault::InjectedFault;
 pub use route::{
     DirectResponse, Domain, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain, Mirror,
     PathMatcher, PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher,

@@ -12,8 +12,8 @@ use regex::bytes::Regex;
 use segue_shared::bucket::Salt;
 use thiserror::Error;
 
-use super::ClusterIndex;
 use super::route_index::{IndexedPath, RouteIndex};
+use super::{ClusterIndex, InjectedFault};
 
 /// Virtual hosts by authority. Lookup: exact, then longest `*.suffix`, then longest `prefix.*`, then
 /// `*` (Envoy's order).
@@ -156,6 +156,8 @@ pub struct Route {
     pub name: Box<str>,
     pub matcher: RouteMatcher,
     pub action: RouteAction,
+    /// Made before a request goes on.
+    pub fault: Option<Arc<InjectedFault>>,
     /// Applied on the way to the upstream.
     pub request_headers: HeaderEdits,
     /// Applied on the way to the caller.

@@ -1,17 +1,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use segue_shared::xds_names::type_urls::{
     CLUSTER, ENDPOINT, LISTENER, ROUTE, SNAPSHOT_MARK, VIRTUAL_HOST,
 };
 
 use super::mesh::{at, chat, edit, matched, mesh, prefix, routed, rule, service};
-use super::readable::of_type;
+use super::readable::{decode, of_type, virtual_hosts as hosts};
 use super::{ENVOY, compiler};
 use crate::compile::{NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{
-    Backend, Filters, HeaderEdits, MeshConfig, Mirror, PathMatch, PathRewrite, Pin, Protocol,
-    Redirect, Retry, Rule, SessionKey, Sessions, SplitBy, TrafficPolicy, ValueMatch,
+    Abort, Backend, Delay, Faults, Filters, HeaderEdits, MeshConfig, Mirror, PathMatch,
+    PathRewrite, Pin, Protocol, Redirect, Retry, Rule, SessionKey, Sessions, SplitBy,
+    TrafficPolicy, ValueMatch,
 };
 use crate::snapshot::XdsSnapshot;
 
@@ -131,6 +133,21 @@ fn everything_that_a_rule_can_say() {
     let for_sidecars = of_type(&compiled(&config), VIRTUAL_HOST);
     assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");
     assert!(for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
+}
+
+#[test]
+fn faults_of_a_service() {
+    let mut config = chat();
+    let faults = Faults {
+        delay: Some(Delay { time: Duration::from_millis(250), share: 1_000 }),
+        abort: Some(Abort { status: 503, share: 50 }),
+    };
+    config.faults.insert("chat".parse().unwrap(), faults.into());
+    for kind in [NodeKind::Sidecar, ENVOY] {
+        let host = hosts(&super::compiled(kind, &config)).remove(0);
+        let fault: HttpFault = decode(&host.typed_per_filter_config["envoy.filters.http.fault"]);
+        insta::assert_debug_snapshot!("faults_of_a_service", (fault.delay, fault.abort));
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub fn hosts_of(snapshot: &XdsSnapshot) -> Vec<String> {
 }
 
 /// Virtual hosts, inline or as resources of their own.
-fn virtual_hosts(snapshot: &XdsSnapshot) -> Vec<VirtualHost> {
+pub fn virtual_hosts(snapshot: &XdsSnapshot) -> Vec<VirtualHost> {
     let own = snapshot.of_type(type_urls::VIRTUAL_HOST).into_iter().flatten();
     let own = own.map(|(_, resource)| VirtualHost::decode(resource.value()).unwrap());
     let resource = &snapshot.of_type(type_urls::ROUTE).unwrap()["outbound"];
