@@ -73,7 +73,7 @@ pub fn flag_of(reason: &str) -> &'static str {
         Reject::UpstreamMalformed,
         Reject::Timeout,
         Reject::Overloaded,
-        Reject::Fault(StatusCode::OK),
+        Reject::Fault(StatusCode::SERVICE_UNAVAILABLE),
     ];
     match reason {
         "send_blocked" => "SI",
@@ -405,7 +405,7 @@ mod tests {
         Reject::UpstreamMalformed,
         Reject::Timeout,
         Reject::Overloaded,
-        Reject::Fault(StatusCode::OK),
+        Reject::Fault(StatusCode::SERVICE_UNAVAILABLE),
     ];
 
     #[test]

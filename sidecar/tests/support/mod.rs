@@ -32,11 +32,12 @@ use segue_sidecar_core::balance::key_table;
 use segue_sidecar_core::snapshot::{
     Cluster, ClusterIndex, ClusterTable, CompiledSnapshot, Endpoint, Forward, HeaderEdits,
     HttpVersion, InjectedFault, Mirror, PathMatcher, PoolLimits, Retry, Route, RouteAction,
-    RouteMatcher, RouteTable, Split, SplitKey, TcpRoute, TcpTable, Traffic, VirtualHost,
+    RouteMatcher, RouteTable, Split, SplitKey, TcpTable, Traffic, VirtualHost,
 };
 use tokio::net::{TcpListener, TcpStream};
 
 pub mod scripted;
+mod tcp;
 
 pub type Body = BoxBody<Bytes, Infallible>;
 
@@ -132,26 +133,10 @@ impl Chat {
                 ..RouteTable::default()
             }
             .into(),
-            tcp: Arc::new(TcpTable::new([Arc::new(tcp_route())])),
+            tcp: Arc::new(TcpTable::new([Arc::new(tcp::route())])),
             clusters: ClusterTable::new(clusters),
             escaped_slashes: None,
         }
-    }
-}
-
-/// `db:5432`, with the same endpoints, for callers that speak no HTTP.
-fn tcp_route() -> TcpRoute {
-    TcpRoute {
-        name: "db".into(),
-        port: Some(5432),
-        names: vec!["db".parse().unwrap()],
-        addresses: Vec::new(),
-        split: Split {
-            key: SplitKey::Random,
-            salt: Salt::new("db"),
-            ranges: vec![(10_000, ClusterIndex(0))],
-        },
-        idle_timeout: Some(Duration::from_hours(1)),
     }
 }
 
