@@ -56,25 +56,27 @@ impl From<Refusal> for Reject {
     }
 }
 
+/// All of them; a new one belongs here.
+const ALL: [Reject; 15] = [
+    Reject::BadRequest("what is wrong"),
+    Reject::TooLong(StatusCode::URI_TOO_LONG),
+    Reject::MethodNotAllowed,
+    Reject::ExpectationFailed,
+    Reject::BadBody,
+    Reject::NoConfiguration,
+    Reject::NoRoute,
+    Reject::NoEndpoint,
+    Reject::Overflow,
+    Reject::ConnectFailed,
+    Reject::UpstreamClosed,
+    Reject::UpstreamMalformed,
+    Reject::Timeout,
+    Reject::Overloaded,
+    Reject::Fault(StatusCode::SERVICE_UNAVAILABLE),
+];
+
 /// Envoy's word for a reason that something was refused or given up.
 pub fn flag_of(reason: &str) -> &'static str {
-    const ALL: [Reject; 15] = [
-        Reject::BadRequest(""),
-        Reject::TooLong(StatusCode::URI_TOO_LONG),
-        Reject::MethodNotAllowed,
-        Reject::ExpectationFailed,
-        Reject::BadBody,
-        Reject::NoConfiguration,
-        Reject::NoRoute,
-        Reject::NoEndpoint,
-        Reject::Overflow,
-        Reject::ConnectFailed,
-        Reject::UpstreamClosed,
-        Reject::UpstreamMalformed,
-        Reject::Timeout,
-        Reject::Overloaded,
-        Reject::Fault(StatusCode::SERVICE_UNAVAILABLE),
-    ];
     match reason {
         "send_blocked" => "SI",
         "fault_delay" => "DI",
@@ -388,25 +390,6 @@ mod tests {
         let to = Redirect { host: Some("new".into()), port: Some(1), ..to };
         assert_eq!(location(&to), "https://new:1/a?b=c");
     }
-
-    /// All of them; a new one belongs here.
-    const ALL: [Reject; 15] = [
-        Reject::BadRequest("what is wrong"),
-        Reject::TooLong(StatusCode::URI_TOO_LONG),
-        Reject::MethodNotAllowed,
-        Reject::ExpectationFailed,
-        Reject::BadBody,
-        Reject::NoConfiguration,
-        Reject::NoRoute,
-        Reject::NoEndpoint,
-        Reject::Overflow,
-        Reject::ConnectFailed,
-        Reject::UpstreamClosed,
-        Reject::UpstreamMalformed,
-        Reject::Timeout,
-        Reject::Overloaded,
-        Reject::Fault(StatusCode::SERVICE_UNAVAILABLE),
-    ];
 
     #[test]
     fn every_refusal_says_what_it_is_in_the_callers_words() {
