@@ -67,12 +67,19 @@ impl Drop for Cable {
     }
 }
 
-/// Passes bytes on until there are some that are to be lost: then the connection is.
+/// Passes bytes on, and loses those that are to be lost. What has lost some ends: with lost requests
+/// at once, with lost answers when the cable is whole again, since a server that sees its client go
+/// may drop what it was asked for.
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cut: Arc<AtomicU8>, lost: Cut) {
     let mut bytes = vec![0; 64 * 1024];
+    let mut has_lost = false;
     while let Ok(count) = from.read(&mut bytes).await {
-        let gone = cut.load(Ordering::SeqCst) == lost as u8;
-        if count == 0 || gone || to.write_all(&bytes[..count]).await.is_err() {
+        let is_cut = cut.load(Ordering::SeqCst) == lost as u8;
+        has_lost |= is_cut;
+        if count == 0 || has_lost && !(is_cut && lost == Cut::Answers) {
+            return;
+        }
+        if !has_lost && to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
     }
