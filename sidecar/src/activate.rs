@@ -97,21 +97,26 @@ pub async fn activate(
 }
 
 /// Clusters that routes name now and did not name before, or not with endpoints. Old ones keep their
-/// connections, and those that are gone drain in the pools as their requests end.
+/// connections, and those that are gone drain in the pools as their requests end. Before the first
+/// snapshot nothing serves: to connect to ten thousand clusters would only put off the few that are
+/// asked for, and what waits is what must not be picked before a probe has passed.
 fn cold_clusters(current: &CompiledSnapshot, next: &CompiledSnapshot) -> Vec<Arc<Cluster>> {
+    let first = current.generation == 0;
     let served = |name: &str| {
         current.clusters.routed_by_name(name).is_some_and(|before| !before.endpoints.is_empty())
     };
     next.clusters
         .routed()
         .filter(|cluster| !cluster.endpoints.is_empty() && !served(&cluster.name))
+        .filter(|cluster| !first || cluster.traffic.probe.is_some())
         .map(Arc::clone)
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use segue_sidecar_core::snapshot::{ClusterTable, Endpoint};
+    use segue_sidecar_core::health::Thresholds;
+    use segue_sidecar_core::snapshot::{ClusterTable, Endpoint, Probe, ProbeKind};
 
     use super::*;
 
@@ -130,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_routes_begin_to_name_is_cold() {
-        let current = snapshot(&[("old", 1), ("empty", 0), ("idle", 1)], 2);
+        let mut current = snapshot(&[("old", 1), ("empty", 0), ("idle", 1)], 2);
+        current.generation = 1;
         let next = snapshot(
             &[("old", 2), ("empty", 1), ("idle", 1), ("new", 1), ("nobody", 0), ("x", 1)],
             5,
@@ -138,6 +144,21 @@ mod tests {
         let cold: Vec<String> =
             cold_clusters(&current, &next).iter().map(|it| it.name.to_string()).collect();
         assert_eq!(cold, ["empty", "idle", "new"]);
+    }
+
+    #[test]
+    fn before_the_first_snapshot_only_what_is_probed_is_cold() {
+        let mut next = snapshot(&[("plain", 1)], 1);
+        assert!(cold_clusters(&CompiledSnapshot::default(), &next).is_empty());
+        let mut probed = Cluster::clone(&cluster("probed", 1));
+        Arc::make_mut(&mut probed.traffic).probe = Some(Probe {
+            kind: ProbeKind::Tcp,
+            interval: WARM_TIME,
+            timeout: WARM_TIME,
+            thresholds: Thresholds { unhealthy: 1, healthy: 1 },
+        });
+        next.clusters = ClusterTable::placed(vec![Some(Arc::new(probed))], []);
+        assert_eq!(cold_clusters(&CompiledSnapshot::default(), &next).len(), 1);
     }
 
     /// Never answers.
@@ -154,9 +175,10 @@ mod tests {
         let handle = SnapshotHandle::new();
         let names: Vec<String> = (0..200).map(|i| i.to_string()).collect();
         let clusters: Vec<(&str, u16)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        handle.publish(CompiledSnapshot { generation: 1, ..CompiledSnapshot::default() });
         let begun = Instant::now();
         activate(&handle, &Stuck, snapshot(&clusters, 200), warm_deadline()).await;
         assert_eq!(begun.elapsed(), WARM_TIME);
-        assert_eq!(handle.load().generation, 1);
+        assert_eq!(handle.load().generation, 2);
     }
 }

@@ -42,12 +42,12 @@ async fn a_revision_is_warmed_swapped_in_and_told() {
     let snapshot = sidecar.handle.load();
     assert!(snapshot.routes.virtual_host("chat").is_some());
     assert_eq!((snapshot.generation, snapshot.revision), (1, Some(Revision(1))));
-    assert_eq!(*sidecar.warmed.lock().unwrap(), ["a served=false"]);
+    assert!(sidecar.warmed.lock().unwrap().is_empty(), "nothing served that could be kept");
 
     stream.send_mesh("b", "2").await;
     stream.send_mark(2).await;
     sidecar.delivery(|state| state.activated_revision == Revision(2)).await;
-    assert_eq!(*sidecar.warmed.lock().unwrap(), ["a served=false", "b served=false"]);
+    assert_eq!(*sidecar.warmed.lock().unwrap(), ["b served=false"]);
     sidecar.stop().await;
 }
 
