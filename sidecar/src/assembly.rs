@@ -1,11 +1,13 @@
 //! Puts the sidecar together: data plane, control plane's client, reports and admin endpoint.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use segue_proto::report::v1::Node;
+use segue_shared::ids::Revision;
 use segue_shared::shutdown::DrainSignal;
 use segue_shared::telemetry::LogLevel;
 use thiserror::Error;
@@ -24,10 +26,13 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::snapshot_file::{self, DataLock, SnapshotFileError};
 use crate::snapshot_handle::SnapshotHandle;
+use crate::takeover::{self, Claim, ClaimError, Offer, Place, Role};
 use crate::vitals::Vitals;
-use crate::workers::{WorkerSettings, Workers, WorkersError};
+use crate::workers::{Listening, WorkerSettings, Workers, WorkersError};
 use crate::xds::{self, XdsSettings};
 
+/// Wait for the configuration that a predecessor runs on, where the disk does not hold it.
+const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 /// Wait for the last report and the last write to disk.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -62,6 +67,8 @@ pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] SnapshotFileError),
     #[error(transparent)]
+    TakeOver(#[from] ClaimError),
+    #[error(transparent)]
     AccessLog(#[from] AccessLogError),
 }
 
@@ -80,10 +87,9 @@ pub async fn start_with(
     if settings.insecure_dev {
         warn!("development mode: the join token may go to other machines without TLS");
     }
-    let data_lock = match &settings.data_dir {
-        Some(data_dir) => Some(snapshot_file::lock(data_dir)?),
-        None => None,
-    };
+    let (data_lock, mut predecessor) = own(&settings).await?;
+    let inherited = predecessor.as_mut().map(|it| std::mem::take(&mut it.sockets));
+    let inherited = inherited.unwrap_or_default();
     let access_log = settings.access_log()?;
     let overload = Overload::default();
     let (drain, stop) = (DrainSignal::new(), DrainSignal::new());
@@ -104,7 +110,7 @@ pub async fn start_with(
     let counters = Arc::new(Counters::new(worker_settings.workers));
     let vitals = Arc::new(Vitals::new(worker_settings.workers));
     // First what the disk holds, so that the first caller already meets it.
-    let client = xds::spawn(
+    let (mut client, follower) = xds::restore(
         XdsSettings {
             service: settings.service.to_string(),
             version: settings.version.to_string(),
@@ -115,12 +121,31 @@ pub async fn start_with(
         },
         snapshots.clone(),
         ProbeWarm::new(Arc::clone(&vitals)),
-        stop.clone(),
     )
     .await;
     // From here on a failure must end what was begun.
-    let following = stop.clone().drop_guard();
-    let workers = Workers::start(&snapshots, &worker_settings, &counters, &vitals, &drain)?;
+    let stopping = stop.clone().drop_guard();
+    let admin_socket = admin::listen(settings.admin_address, inherited.admin)?;
+    let admin_address = admin_socket.local_addr().map_err(AdminError::from)?;
+    let admin_copy = admin_socket.try_clone().map_err(AdminError::from)?;
+    // Two sidecars of one node id would push each other off the control plane: what has a predecessor
+    // follows when that one has stopped to, unless it was left nothing to serve with.
+    let (go, following, unfollowed) = (DrainSignal::new(), stop.child_token(), DrainSignal::new());
+    let (may, until, end) = (go.clone(), following.clone(), unfollowed.clone());
+    let followed = tokio::spawn(async move {
+        if until.run_until_cancelled(may.cancelled()).await.is_some() {
+            follower.run(until).await;
+        }
+        end.cancel();
+    });
+    let behind = predecessor.as_ref().filter(|it| client.revision().0 < it.revision);
+    if let Some(predecessor) = behind {
+        go.cancel();
+        client.reaches(Revision(predecessor.revision), CATCH_UP_TIME).await;
+    }
+    let listening = Listening { outbound: inherited.outbound, inbound: inherited.inbound };
+    let (workers, listening) =
+        Workers::start(&snapshots, &worker_settings, listening, &counters, &vitals, &drain)?;
     let begun = drain.clone().drop_guard();
     let report = Report {
         control_planes,
@@ -134,10 +159,16 @@ pub async fn start_with(
         delivery: client.delivery.clone(),
         counters: Arc::clone(&counters),
     };
-    let reporting = tokio::spawn(report.run(stop.clone(), draw));
+    let (may, until) = (go.clone(), following.clone());
+    let reporting = tokio::spawn(async move {
+        if until.run_until_cancelled(may.cancelled()).await.is_some() {
+            report.run(until, draw).await;
+        }
+    });
     let watching = health::watch(snapshots.clone(), Arc::clone(&vitals), stop.clone());
     let watching = tokio::spawn(watching);
     let weighing = tokio::spawn(overload.clone().watch(settings.memory_limit_bytes, stop.clone()));
+    let revision = client.revisions();
     let admin = Admin {
         node_id: settings.node_id(),
         snapshots: snapshots.clone(),
@@ -152,10 +183,25 @@ pub async fn start_with(
         access_log,
         overload,
     };
-    let (admin_address, serving) =
-        admin::serve(settings.admin_address, admin, stop.clone()).await?;
+    // Where another one takes the place of this one, that one answers from then on.
+    let serving = admin::serve(admin_socket, admin, following.clone())?;
     begun.disarm();
-    following.disarm();
+    stopping.disarm();
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.serves().await
+    {
+        warn!(%error, "the sidecar whose place this one takes may not drain by itself");
+    }
+    go.cancel();
+    let mut control = vec![followed, reporting, watching, weighing, serving];
+    if let Some((data_dir, lock)) = settings.data_dir.as_deref().zip(data_lock.as_ref()) {
+        let files = files(listening, admin_copy, lock.copy().ok());
+        let place = Place { files, revision, following, unfollowed, drain: drain.clone() };
+        match Offer::open(data_dir) {
+            Ok(offer) => control.push(tokio::spawn(offer.stand(place))),
+            Err(error) => warn!(%error, "a new release needs a restart"),
+        }
+    }
     info!(
         outbound = %workers.outbound_address,
         inbound = ?workers.inbound_address,
@@ -171,7 +217,7 @@ pub async fn start_with(
         workers,
         drain,
         stop,
-        control: vec![client.join, reporting, watching, weighing, serving],
+        control,
         _data_lock: data_lock,
     })
 }
@@ -197,6 +243,27 @@ impl Sidecar {
             }
         }
     }
+}
+
+/// The data directory for this process alone: nobody's, or given by the sidecar that has it.
+async fn own(settings: &Settings) -> Result<(Option<DataLock>, Option<Claim>), StartError> {
+    let Some(data_dir) = &settings.data_dir else { return Ok((None, None)) };
+    match snapshot_file::lock(data_dir) {
+        Err(taken @ SnapshotFileError::Taken(_)) if settings.take_over => {
+            let mut claim = takeover::claim(data_dir).await?.ok_or(taken)?;
+            let lock = claim.sockets.lock.take().map(DataLock::inherited);
+            Ok((lock, Some(claim)))
+        }
+        locked => Ok((Some(locked?), None)),
+    }
+}
+
+/// What is handed over with the place of this sidecar.
+fn files(listening: Listening, admin: TcpListener, lock: Option<OwnedFd>) -> Vec<(Role, OwnedFd)> {
+    let outbound = listening.outbound.into_iter().map(|it| (Role::Outbound, it.into()));
+    let inbound = listening.inbound.into_iter().map(|it| (Role::Inbound, it.into()));
+    let others = [(Role::Admin, admin.into())].into_iter().chain(lock.map(|it| (Role::Lock, it)));
+    outbound.chain(inbound).chain(others).collect()
 }
 
 /// Uniform in 0.0..1.0.

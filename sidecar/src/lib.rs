@@ -19,6 +19,7 @@ pub mod report;
 pub mod settings;
 pub mod snapshot_file;
 pub mod snapshot_handle;
+pub mod takeover;
 pub mod tcp;
 pub mod upstream;
 pub mod vitals;

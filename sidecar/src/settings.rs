@@ -105,6 +105,10 @@ pub struct Settings {
     /// Directory for the last good configuration; without it a restart needs the control plane
     #[arg(long, env = "SEGUE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Take the place of the sidecar that runs with the same data directory: its listening sockets
+    /// and its callers, of whom none is refused. Where none runs, start as usual
+    #[arg(long, env = "SEGUE_TAKE_OVER", requires = "data_dir")]
+    pub take_over: bool,
     /// Threads that carry traffic [default: number of available cores]
     #[arg(long, env = "SEGUE_WORKERS", value_name = "N")]
     pub workers: Option<u16>,

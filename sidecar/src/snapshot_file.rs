@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -52,13 +53,28 @@ pub enum SnapshotFileError {
     Io { path: PathBuf, source: io::Error },
     #[error("snapshot file {path} is not used: {reason}")]
     Corrupt { path: PathBuf, reason: String },
-    #[error("data directory {0} belongs to another sidecar that runs; give each one its own")]
+    #[error(
+        "data directory {0} belongs to another sidecar that runs; give each one its own, or take \
+         the place of that one with --take-over"
+    )]
     Taken(PathBuf),
 }
 
 /// A data directory that nobody else uses for as long as this lives.
 #[derive(Debug)]
-pub struct DataLock(#[expect(dead_code, reason = "held, not read")] File);
+pub struct DataLock(File);
+
+impl DataLock {
+    /// The lock of the process whose place is taken: it is of the open file, whoever has it open.
+    pub fn inherited(file: OwnedFd) -> Self {
+        Self(File::from(file))
+    }
+
+    /// For the process that takes the place of this one.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone().map(OwnedFd::from)
+    }
+}
 
 /// Takes a data directory for this process alone; makes it where there is none.
 pub fn lock(data_dir: &Path) -> Result<DataLock, SnapshotFileError> {

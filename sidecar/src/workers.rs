@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::http::{Caller, Direction, Door, serve_connection};
-use crate::listener::{BindError, ConnectionGate, Listener, Verdict, accept, bind};
+use crate::listener::{BindError, ConnectionGate, Listener, Verdict, accept, adopt};
 use crate::outcome::Counters;
 use crate::overload::Overload;
 use crate::settings::AppProtocol;
@@ -67,6 +67,13 @@ pub struct Workers {
     ended: Vec<oneshot::Receiver<()>>,
 }
 
+/// Listening sockets by direction.
+#[derive(Debug, Default)]
+pub struct Listening {
+    pub outbound: Vec<TcpListener>,
+    pub inbound: Vec<TcpListener>,
+}
+
 /// A data plane that cannot begin.
 #[derive(Debug, Error)]
 pub enum WorkersError {
@@ -77,18 +84,28 @@ pub enum WorkersError {
 }
 
 impl Workers {
-    /// Listens and serves until `drain` is cancelled and what runs has ended.
+    /// Listens, on sockets that another process listened on where there are any, and serves until
+    /// `drain` is cancelled and what runs has ended. Gives copies of the sockets as well, for whoever
+    /// takes its place: they keep the ports open until they are dropped.
     pub fn start(
         snapshots: &SnapshotHandle,
         settings: &WorkerSettings,
+        inherited: Listening,
         counters: &Arc<Counters>,
         vitals: &Arc<Vitals>,
         drain: &DrainSignal,
-    ) -> Result<Self, WorkersError> {
+    ) -> Result<(Self, Listening), WorkersError> {
         let count = settings.workers.max(1);
-        let outbound = bind("outbound", settings.outbound_address, count)?;
-        let inbound =
-            settings.app.map(|_| bind("inbound", settings.inbound_address, count)).transpose()?;
+        let outbound = adopt("outbound", settings.outbound_address, inherited.outbound, count)?;
+        let of_inbound = inherited.inbound;
+        let inbound = settings
+            .app
+            .map(|_| adopt("inbound", settings.inbound_address, of_inbound, count))
+            .transpose()?;
+        let listening = Listening {
+            outbound: copies(&outbound.sockets)?,
+            inbound: inbound.as_ref().map_or(Ok(Vec::new()), |it| copies(&it.sockets))?,
+        };
         let outbound_address = outbound.address;
         let inbound_address = inbound.as_ref().map(|listener| listener.address);
         let mut sockets = by_worker(count, outbound, inbound);
@@ -110,7 +127,7 @@ impl Workers {
                 let _ = end.send(());
             })?;
         }
-        Ok(Self { outbound_address, inbound_address, ended })
+        Ok((Self { outbound_address, inbound_address, ended }, listening))
     }
 
     /// Waits until all workers have ended, which they do after the drain signal.
@@ -131,11 +148,15 @@ fn by_worker(count: usize, outbound: Listener, inbound: Option<Listener>) -> Vec
     let listeners =
         [Some((Direction::Outbound, outbound)), inbound.map(|i| (Direction::Inbound, i))];
     for (direction, listener) in listeners.into_iter().flatten() {
-        for (sockets, socket) in all.iter_mut().zip(listener.sockets) {
-            sockets.0.push((direction, socket));
+        for (index, socket) in listener.sockets.into_iter().enumerate() {
+            all[index % count].0.push((direction, socket));
         }
     }
     all
+}
+
+fn copies(sockets: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
+    sockets.iter().map(TcpListener::try_clone).collect()
 }
 
 fn run(

@@ -293,6 +293,16 @@ impl Sidecar {
         self.process.listening("admin").map(drop)
     }
 
+    /// Starts another process that takes its place, and gives the old one, which drains.
+    pub fn take_over(&mut self, flags: &[(&str, &str)]) -> io::Result<Process> {
+        let successor = flags
+            .iter()
+            .fold(self.program.clone().arg("--take-over"), |it, (flag, value)| it.flag(flag, value))
+            .start()?;
+        successor.listening("admin")?;
+        Ok(std::mem::replace(&mut self.process, successor))
+    }
+
     /// Asks it to end and waits until it has.
     pub fn terminate(&mut self) -> io::Result<std::process::ExitStatus> {
         self.process.terminate(END_LIMIT)

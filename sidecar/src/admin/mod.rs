@@ -6,5 +6,5 @@ mod metrics;
 mod server;
 mod state;
 
-pub use server::{AdminError, serve};
+pub use server::{AdminError, listen, serve};
 pub use state::Admin;

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use super::csds::{self, ClientStatusServer};
 use super::state::Admin;
 use super::{dump, metrics};
+use crate::listener::{BindError, adopt};
 
 /// Callers at one time; the next ones wait.
 const MOST_CONNECTIONS: usize = 64;
@@ -44,28 +45,37 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum AdminError {
     #[error("the admin endpoint listens on loopback only, and {0} is not a loopback address")]
     NotLoopback(SocketAddr),
-    #[error("cannot listen on {0} for admin: {1}")]
-    Bind(SocketAddr, io::Error),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("the admin endpoint cannot begin: {0}")]
+    Socket(#[from] io::Error),
 }
 
-/// Listens and serves until `stop`.
-pub async fn serve(
+/// Listens, or goes on with a socket that another process listened on.
+pub fn listen(
     address: SocketAddr,
-    admin: Admin,
-    stop: DrainSignal,
-) -> Result<(SocketAddr, JoinHandle<()>), AdminError> {
+    inherited: Vec<std::net::TcpListener>,
+) -> Result<std::net::TcpListener, AdminError> {
     if !address.ip().is_loopback() {
         return Err(AdminError::NotLoopback(address));
     }
-    let fail = |error| AdminError::Bind(address, error);
-    let listener = TcpListener::bind(address).await.map_err(fail)?;
-    let address = listener.local_addr().map_err(fail)?;
-    let accepting = accept(listener, Arc::new(admin));
+    let listener = adopt("admin", address, inherited, 1)?;
+    let fail = || io::Error::other("no socket").into();
+    listener.sockets.into_iter().next().ok_or_else(fail)
+}
+
+/// Serves until `stop`.
+pub fn serve(
+    socket: std::net::TcpListener,
+    admin: Admin,
+    stop: DrainSignal,
+) -> Result<JoinHandle<()>, AdminError> {
+    let accepting = accept(TcpListener::from_std(socket)?, Arc::new(admin));
     let task = tokio::spawn(async move {
         // At the end, what runs is dropped: nothing here is worth waiting for.
         let _ = stop.run_until_cancelled(accepting).await;
     });
-    Ok((address, task))
+    Ok(task)
 }
 
 async fn accept(listener: TcpListener, admin: Arc<Admin>) {

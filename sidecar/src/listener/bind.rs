@@ -19,16 +19,42 @@ pub struct Listener {
 
 /// A socket that cannot listen.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address} for {name}: {reason}")]
-pub struct BindError {
+pub enum BindError {
+    #[error("cannot listen on {address} for {name}: {reason}")]
+    Listen { name: &'static str, address: SocketAddr, reason: io::Error },
+    #[error(
+        "the running sidecar listens on {runs} for {name}, and this one shall on {address}: an \
+         address cannot change while a place is taken; restart it without taking over"
+    )]
+    Moved { name: &'static str, runs: SocketAddr, address: SocketAddr },
+}
+
+/// Goes on with sockets that another process listened on, and more of them where there are fewer
+/// than `count`; where there are more, all are kept, since callers may wait in each one's queue.
+pub fn adopt(
     name: &'static str,
     address: SocketAddr,
-    reason: io::Error,
+    mut sockets: Vec<TcpListener>,
+    count: usize,
+) -> Result<Listener, BindError> {
+    let Some(first) = sockets.first() else { return bind(name, address, count) };
+    let runs = first.local_addr().map_err(|reason| BindError::Listen { name, address, reason })?;
+    let same_port = address.port() == 0 || address.port() == runs.port();
+    if !same_port || address.ip() != runs.ip() {
+        return Err(BindError::Moved { name, runs, address });
+    }
+    let fail = |reason| BindError::Listen { name, address: runs, reason };
+    while sockets.len() < count {
+        let socket = open(runs, true).map_err(fail)?;
+        Socket::from(socket.try_clone().map_err(fail)?).listen(BACKLOG).map_err(fail)?;
+        sockets.push(socket);
+    }
+    Ok(Listener { address: runs, sockets })
 }
 
 /// Binds `count` sockets to one address. With port 0 all share the port that the first one got.
 pub fn bind(name: &'static str, address: SocketAddr, count: usize) -> Result<Listener, BindError> {
-    let fail = |reason| BindError { name, address, reason };
+    let fail = |reason| BindError::Listen { name, address, reason };
     // The first one without SO_REUSEPORT would keep the others out; with it, a second process could
     // join by mistake. A probe without it tells the two apart.
     if address.port() != 0 {
@@ -68,6 +94,19 @@ mod tests {
         assert_ne!(listener.address.port(), 0);
         let port = |socket: &TcpListener| socket.local_addr().unwrap().port();
         assert!(listener.sockets.iter().all(|socket| port(socket) == listener.address.port()));
+    }
+
+    #[test]
+    fn adopted_sockets_are_all_kept_and_others_join_them() {
+        let any = ([127, 0, 0, 1], 0).into();
+        let old = bind("test", any, 3).unwrap();
+        let fewer = adopt("test", old.address, old.sockets, 2).unwrap();
+        assert_eq!((fewer.address, fewer.sockets.len()), (old.address, 3));
+        let more = adopt("test", any, fewer.sockets, 5).unwrap();
+        assert_eq!((more.address, more.sockets.len()), (old.address, 5));
+        let elsewhere = ([127, 0, 0, 1], 1).into();
+        let error = adopt("outbound", elsewhere, more.sockets, 1).err().unwrap().to_string();
+        assert!(error.contains("outbound") && error.contains("127.0.0.1:1:"), "{error}");
     }
 
     #[test]

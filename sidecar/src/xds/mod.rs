@@ -2,6 +2,7 @@
 
 mod client;
 mod delta;
+mod follower;
 mod inbox;
 #[cfg(test)]
 mod sample;
@@ -11,6 +12,7 @@ mod sotw;
 mod transport;
 mod view;
 
-pub use client::{XdsClient, spawn};
+pub use client::{XdsClient, restore, spawn};
+pub use follower::Follower;
 pub use settings::{XdsProtocol, XdsSettings, XdsStatus};
 pub use view::{ResourceState, ResourceView, XdsView, XdsViews};

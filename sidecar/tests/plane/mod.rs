@@ -21,6 +21,7 @@ use segue_sidecar::xds::{XdsClient, XdsProtocol, XdsSettings, XdsStatus, spawn};
 use segue_sidecar_core::snapshot::Cluster;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Server;
@@ -176,6 +177,7 @@ pub struct Sidecar {
     pub handle: SnapshotHandle,
     pub warmed: Arc<Mutex<Vec<String>>>,
     pub client: XdsClient,
+    join: JoinHandle<()>,
     drain: DrainSignal,
 }
 
@@ -207,8 +209,8 @@ pub async fn sidecar_with(settings: XdsSettings) -> Sidecar {
     let warmed = Arc::default();
     let drain = DrainSignal::new();
     let warm = Recorder { handle: handle.clone(), warmed: Arc::clone(&warmed) };
-    let client = spawn(settings, handle.clone(), warm, drain.clone()).await;
-    Sidecar { handle, warmed, client, drain }
+    let (client, join) = spawn(settings, handle.clone(), warm, drain.clone()).await;
+    Sidecar { handle, warmed, client, join, drain }
 }
 
 impl Sidecar {
@@ -234,7 +236,7 @@ impl Sidecar {
 
     pub async fn stop(self) {
         self.drain.cancel();
-        timeout(PATIENCE, self.client.join).await.unwrap().unwrap();
+        timeout(PATIENCE, self.join).await.unwrap().unwrap();
     }
 }
 

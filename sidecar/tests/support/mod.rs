@@ -27,7 +27,7 @@ use segue_sidecar::overload::Overload;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
 use segue_sidecar::vitals::Vitals;
-use segue_sidecar::workers::{WorkerSettings, Workers};
+use segue_sidecar::workers::{Listening, WorkerSettings, Workers};
 use segue_sidecar_core::balance::key_table;
 use segue_sidecar_core::snapshot::{
     Cluster, ClusterIndex, ClusterTable, CompiledSnapshot, Endpoint, Forward, HeaderEdits,
@@ -176,7 +176,9 @@ pub fn plane_with_door(chat: &Chat, app: Option<SocketAddr>, door: Door) -> Plan
     let counters = Arc::new(Counters::new(settings.workers));
     let drain = DrainSignal::new();
     let vitals = Arc::new(Vitals::new(settings.workers));
-    let workers = Workers::start(&snapshots, &settings, &counters, &vitals, &drain).unwrap();
+    let (workers, _) =
+        Workers::start(&snapshots, &settings, Listening::default(), &counters, &vitals, &drain)
+            .unwrap();
     tokio::spawn(health::watch(snapshots.clone(), Arc::clone(&vitals), drain.clone()));
     Plane {
         outbound: workers.outbound_address,

@@ -13,7 +13,7 @@ use segue_sidecar::overload::Overload;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
 use segue_sidecar::vitals::Vitals;
-use segue_sidecar::workers::{WorkerSettings, Workers};
+use segue_sidecar::workers::{Listening, WorkerSettings, Workers};
 use segue_sidecar_core::snapshot::CompiledSnapshot;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -212,7 +212,9 @@ impl Plane {
         let counters = Arc::new(Counters::new(1));
         let drain = DrainSignal::new();
         let vitals = Arc::new(Vitals::new(settings.workers));
-        let workers = Workers::start(&snapshots, &settings, &counters, &vitals, &drain).unwrap();
+        let (workers, _) =
+            Workers::start(&snapshots, &settings, Listening::default(), &counters, &vitals, &drain)
+                .unwrap();
         let (outbound, inbound) = (workers.outbound_address, workers.inbound_address.unwrap());
         Self { outbound, inbound, counters, drain }
     }
