@@ -23,6 +23,7 @@ pub mod takeover;
 pub mod tcp;
 pub mod upstream;
 pub mod vitals;
+pub mod websocket;
 pub mod worker;
 pub mod workers;
 pub mod xds;

@@ -9,6 +9,7 @@ mod envoy_traffic;
 mod faults;
 mod grpc;
 mod grpc_client;
+mod websocket;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -2,6 +2,8 @@
 
 mod pump;
 mod request;
+mod stream_end;
 
 pub use pump::{Pump, PumpError};
 pub use request::{BodyError, Kept, ReceivedBody, RequestBody};
+pub use stream_end::StreamEnd;

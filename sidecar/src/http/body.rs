@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::body::BodyError;
 use crate::deadline::Deadline;
-use crate::http1::{AnswerBody, Wire};
+use crate::http1::{AnswerBody, TunnelEnd};
 use crate::outcome::Outcome;
 use crate::upstream::{Http1Body, Http2Body, Running};
 
@@ -29,7 +29,11 @@ pub enum ResponseSource {
 impl ResponseSource {
     /// Whether the connection that it comes from speaks another protocol from now on.
     pub fn has_switched(&self) -> bool {
-        matches!(self, Self::Http1(body) if body.has_switched())
+        match self {
+            Self::Empty | Self::Whole(_) => false,
+            Self::Http1(body) => body.has_switched(),
+            Self::Http2(body) => body.has_switched(),
+        }
     }
 }
 
@@ -183,9 +187,12 @@ impl AnswerBody for ResponseBody {
         }
     }
 
-    fn tunnel(&mut self) -> Option<&mut Wire> {
-        let ResponseSource::Http1(body) = &mut self.source else { return None };
-        let tunnel = body.tunnel();
+    fn tunnel(&mut self) -> Option<&mut dyn TunnelEnd> {
+        let tunnel = match &mut self.source {
+            ResponseSource::Empty | ResponseSource::Whole(_) => None,
+            ResponseSource::Http1(body) => body.tunnel(),
+            ResponseSource::Http2(body) => body.tunnel(),
+        };
         self.switched = tunnel.is_some();
         tunnel
     }

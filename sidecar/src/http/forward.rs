@@ -366,6 +366,7 @@ async fn attempt_http2(
     };
     let (cause, reject, back) = match () {
         () if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
+        () if failure.no_websocket => (Cause::Final, Reject::NoWebSocket, None),
         () if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, copy),
         () if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, copy),
         () if failure.closed => (Cause::Final, Reject::UpstreamClosed, None),

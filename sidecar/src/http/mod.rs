@@ -1,6 +1,7 @@
 //! A request from its head to its end.
 
 mod access;
+mod answer_http2;
 mod body;
 mod caller;
 mod connect;
@@ -18,6 +19,7 @@ mod retry;
 mod server;
 mod server_http1;
 mod server_http2;
+mod websocket_http2;
 
 pub use body::{ResponseBody, ResponseSource};
 pub use caller::{Caller, Capture, Direction, Door, MOST_REQUESTS};

@@ -37,6 +37,8 @@ pub enum Reject {
     UpstreamClosed,
     /// The upstream's answer is not valid.
     UpstreamMalformed,
+    /// The upstream speaks HTTP/2 without WebSocket (RFC 8441).
+    NoWebSocket,
     /// The route's time is over.
     Timeout,
     /// Memory is short.
@@ -57,7 +59,7 @@ impl From<Refusal> for Reject {
 }
 
 /// All of them; a new one belongs here.
-const ALL: [Reject; 15] = [
+const ALL: [Reject; 16] = [
     Reject::BadRequest("what is wrong"),
     Reject::TooLong(StatusCode::URI_TOO_LONG),
     Reject::MethodNotAllowed,
@@ -70,6 +72,7 @@ const ALL: [Reject; 15] = [
     Reject::ConnectFailed,
     Reject::UpstreamClosed,
     Reject::UpstreamMalformed,
+    Reject::NoWebSocket,
     Reject::Timeout,
     Reject::Overloaded,
     Reject::Fault(StatusCode::SERVICE_UNAVAILABLE),
@@ -110,7 +113,9 @@ impl Reject {
             | Self::Overflow
             | Self::ConnectFailed
             | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamClosed | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY,
+            Self::UpstreamClosed | Self::UpstreamMalformed | Self::NoWebSocket => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -130,6 +135,7 @@ impl Reject {
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamMalformed => "upstream_malformed",
+            Self::NoWebSocket => "upstream_no_websocket",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
             Self::Fault(_) => "fault_abort",
@@ -149,7 +155,7 @@ impl Reject {
             Self::Overflow => "UO",
             Self::ConnectFailed => "UF",
             Self::UpstreamClosed => "UC",
-            Self::UpstreamMalformed => "UPE",
+            Self::UpstreamMalformed | Self::NoWebSocket => "UPE",
             Self::Timeout => "UT",
             Self::Overloaded => "OM",
             Self::Fault(_) => "FI",
@@ -171,6 +177,7 @@ impl Reject {
             Self::ConnectFailed => "no endpoint accepted a connection",
             Self::UpstreamClosed => "the upstream closed the connection before it answered",
             Self::UpstreamMalformed => "the upstream's answer is not valid",
+            Self::NoWebSocket => "the upstream speaks HTTP/2, and takes no WebSocket over it",
             Self::Timeout => "the upstream did not answer in the time that the route allows",
             Self::Overloaded => "this proxy is short of memory",
             Self::Fault(_) => "a fault is made on purpose",
@@ -193,6 +200,7 @@ impl Reject {
             | Self::ConnectFailed
             | Self::UpstreamClosed
             | Self::UpstreamMalformed
+            | Self::NoWebSocket
             | Self::Timeout => Origin::Upstream,
         }
     }

@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
-use super::tunnel::AsksForWebSocket;
 use super::wire::{SMALL_READ_BYTES, Wire};
+use crate::websocket::AsksForWebSocket;
 
 /// Answers before the answer (1xx) that an upstream may send to one request.
 const MOST_INTERIM: u32 = 16;

@@ -12,5 +12,5 @@ mod wire;
 pub use client::{ClientBody, ClientConnection, SendFailure, Sent, Unanswered};
 pub use incoming::ReadError;
 pub use server::{AnswerBody, Next, RespondError, ServerBody, ServerConnection};
-pub use tunnel::{Traffic, Tunnel};
+pub use tunnel::{Traffic, Tunnel, TunnelEnd};
 pub use wire::Wire;

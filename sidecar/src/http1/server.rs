@@ -21,8 +21,9 @@ use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
-use super::tunnel::{AsksForWebSocket, Tunnel};
+use super::tunnel::{Tunnel, TunnelEnd};
 use super::wire::{SMALL_READ_BYTES, Wire};
+use crate::websocket::AsksForWebSocket;
 
 /// What is read of a body that nobody wanted, so that the connection can go on.
 const MOST_UNWANTED_BYTES: u64 = 64 * 1024;
@@ -74,8 +75,8 @@ pub trait AnswerBody: Body<Data = Bytes> + Unpin {
     /// Carries on with what is not the answer, while the caller is slow to take the answer.
     fn carry_on(&mut self, context: &mut Context<'_>);
 
-    /// The upstream's connection, where the answer is a switch to another protocol.
-    fn tunnel(&mut self) -> Option<&mut Wire>;
+    /// The upstream's end, where the answer is a switch to another protocol.
+    fn tunnel(&mut self) -> Option<&mut dyn TunnelEnd>;
 }
 
 /// An answer that did not reach its end. But for one that was not sent, the connection must be
@@ -237,7 +238,7 @@ impl ServerConnection {
     }
 
     /// Agrees to a switch, and then passes on whatever comes, what came before included.
-    async fn switch(&self, parts: &Parts, upstream: &mut Wire) -> io::Result<()> {
+    async fn switch(&self, parts: &Parts, upstream: &mut dyn TunnelEnd) -> io::Result<()> {
         let connection = Connection::WebSocket;
         {
             let line = &mut *self.line.borrow_mut();

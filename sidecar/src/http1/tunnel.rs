@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::wire::Wire;
@@ -20,10 +21,23 @@ const MOST_IDLE_LOOKS_HALF_CLOSED: u32 = 1;
 /// Room for what is received at once.
 const ROOM_BYTES: usize = 16 * 1024;
 
-/// Among the extensions of a request: it asks for a switch to WebSocket, and nothing of what its
-/// caller sends behind it is read before an answer agrees to that.
-#[derive(Clone, Copy, Debug)]
-pub struct AsksForWebSocket;
+/// One end of a tunnel.
+pub trait TunnelEnd {
+    /// What came next; `None`: the peer sends no more.
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>>;
+
+    /// Whether more may be given before all has gone.
+    fn has_room(&self) -> bool;
+
+    /// Gives a piece that is to go; only while there is room.
+    fn give(&mut self, piece: Bytes);
+
+    /// Sends until all has gone.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Tells the peer that nothing more comes.
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
 
 /// A tunnel between two connections.
 pub struct Tunnel {
@@ -87,8 +101,8 @@ impl Tunnel {
     /// Moves bytes. Ready when both sides have ended, one of them failed, or nothing moved for long.
     pub fn poll(
         &mut self,
-        caller: &mut Wire,
-        upstream: &mut Wire,
+        caller: &mut dyn TunnelEnd,
+        upstream: &mut dyn TunnelEnd,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let (mut went, mut came) = (0, 0);
@@ -120,25 +134,25 @@ impl Tunnel {
 impl Flow {
     fn poll(
         &mut self,
-        from: &mut Wire,
-        to: &mut Wire,
+        from: &mut dyn TunnelEnd,
+        to: &mut dyn TunnelEnd,
         moved: &mut usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
             match self {
-                Self::Moves if !from.received.is_empty() && to.has_room() => {
-                    *moved += from.received.len();
-                    to.push(from.received.split().freeze(), b"");
-                }
-                Self::Moves => {
-                    ready!(to.poll_flush(context))?;
-                    if from.received.is_empty()
-                        && ready!(from.poll_receive(context, ROOM_BYTES))? == 0
-                    {
-                        *self = Self::Ends;
+                Self::Moves if !to.has_room() => ready!(to.poll_flush(context))?,
+                Self::Moves => match from.poll_take(context)? {
+                    Poll::Ready(Some(piece)) => {
+                        *moved += piece.len();
+                        to.give(piece);
                     }
-                }
+                    Poll::Ready(None) => *self = Self::Ends,
+                    Poll::Pending => {
+                        ready!(to.poll_flush(context))?;
+                        return Poll::Pending;
+                    }
+                },
                 Self::Ends => {
                     ready!(to.poll_flush(context))?;
                     ready!(to.poll_shutdown(context))?;
@@ -147,6 +161,31 @@ impl Flow {
                 Self::Ended => return Poll::Ready(Ok(())),
             }
         }
+    }
+}
+
+impl TunnelEnd for Wire {
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if self.received.is_empty() && ready!(self.poll_receive(context, ROOM_BYTES))? == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Ready(Ok(Some(self.received.split().freeze())))
+    }
+
+    fn has_room(&self) -> bool {
+        Wire::has_room(self)
+    }
+
+    fn give(&mut self, piece: Bytes) {
+        self.push(piece, b"");
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Wire::poll_flush(self, context)
+    }
+
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Wire::poll_shutdown(self, context)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::connect::OpenConnection;
 use crate::body::{BodyError, RequestBody};
-use crate::http1::{ClientBody, ClientConnection, SendFailure, Unanswered, Wire};
+use crate::http1::{ClientBody, ClientConnection, SendFailure, TunnelEnd, Unanswered};
 
 /// One connection. Usable for one request at a time.
 pub struct Http1Connection {
@@ -114,9 +114,10 @@ impl Http1Body {
         self.running.as_ref().is_some_and(|(body, _)| body.has_switched())
     }
 
-    /// The connection as a tunnel, where it has switched to another protocol.
-    pub fn tunnel(&mut self) -> Option<&mut Wire> {
-        self.running.as_mut().and_then(|(body, _)| body.tunnel())
+    /// The connection as a tunnel's end, where it has switched to another protocol.
+    pub fn tunnel(&mut self) -> Option<&mut dyn TunnelEnd> {
+        let wire = self.running.as_mut().and_then(|(body, _)| body.tunnel())?;
+        Some(wire)
     }
 
     /// Whether all of it was taken.

@@ -10,14 +10,18 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use h2::Reason;
 use h2::client::{Builder, SendRequest};
-use http::{Request, Response};
+use h2::ext::Protocol;
+use http::header::SEC_WEBSOCKET_ACCEPT;
+use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::connect::{ConnectError, OpenConnection};
-use crate::body::{BodyError, Pump, PumpError, ReceivedBody, RequestBody};
+use crate::body::{BodyError, Pump, PumpError, ReceivedBody, RequestBody, StreamEnd};
+use crate::http1::TunnelEnd;
+use crate::websocket::{self, AsksForWebSocket};
 
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
@@ -28,12 +32,18 @@ const FIRST_STREAMS: usize = 100;
 /// Streams on one connection however many the peer allows; beyond, a second one is opened.
 const MOST_STREAMS: usize = 256;
 
+/// Longest wait for the first settings of an upstream, from the beginning of a connection, and
+/// between looks at them.
+const SETTINGS_TIME: Duration = Duration::from_millis(500);
+const SETTINGS_LOOK: Duration = Duration::from_millis(2);
+
 /// One connection, shared by requests.
 pub struct Http2Connection {
     sender: SendRequest<Bytes>,
     streams: Cell<usize>,
     closed: Rc<Cell<bool>>,
     used: Cell<Instant>,
+    begun: Instant,
     /// When it is too old for another request.
     aged: Instant,
     /// Whether that moment has passed.
@@ -41,6 +51,8 @@ pub struct Http2Connection {
 }
 
 /// A request without an answer.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Http2Failure {
     /// Given back where the upstream did certainly not see it.
     pub unsent: Option<Request<RequestBody>>,
@@ -50,13 +62,23 @@ pub struct Http2Failure {
     pub callers_fault: bool,
     /// Whether the connection was closed, rather than the stream answered wrongly.
     pub closed: bool,
+    /// Whether a WebSocket was asked for and the upstream knows none over HTTP/2.
+    pub no_websocket: bool,
 }
 
 /// An answer's body. Carries on with the request's body where that is still coming.
 pub struct Http2Body {
-    body: ReceivedBody,
-    upload: Option<Pump<RequestBody>>,
+    came: Came,
     _lease: Lease,
+}
+
+enum Came {
+    Answer {
+        body: ReceivedBody,
+        upload: Option<Pump<RequestBody>>,
+    },
+    /// The stream has become a tunnel.
+    Tunnel(Box<StreamEnd>),
 }
 
 /// A stream's place on its connection.
@@ -91,9 +113,10 @@ impl Http2Connection {
             at_end.set(true);
             drop(open);
         });
-        let used = Cell::new(Instant::now());
+        let begun = Instant::now();
+        let used = Cell::new(begun);
         let (streams, retires) = (Cell::new(0), Cell::new(false));
-        Ok(Rc::new(Self { sender, streams, closed, used, aged, retires }))
+        Ok(Rc::new(Self { sender, streams, closed, used, begun, aged, retires }))
     }
 
     /// Whether one more request fits.
@@ -123,16 +146,15 @@ impl Http2Connection {
         self: Rc<Self>,
         request: Request<RequestBody>,
     ) -> Result<Response<Http2Body>, Http2Failure> {
+        if request.extensions().get::<AsksForWebSocket>().is_some() {
+            // In a box, because few requests do.
+            return Box::pin(self.switch(request)).await;
+        }
         let lease = Lease::on(&self);
         let mut sender = self.sender.clone();
         if poll_fn(|context| sender.poll_ready(context)).await.is_err() {
             self.closed.set(true);
-            return Err(Http2Failure {
-                unsent: Some(request),
-                unprocessed: true,
-                callers_fault: false,
-                closed: true,
-            });
+            return Err(Http2Failure::unsent(request));
         }
         let (parts, body) = request.into_parts();
         let ends = body.is_empty();
@@ -152,12 +174,55 @@ impl Http2Connection {
         .await;
         match answered {
             Ok(response) => Ok(response.map(|stream| Http2Body {
-                body: ReceivedBody::new(stream),
-                upload,
+                came: Came::Answer { body: ReceivedBody::new(stream), upload },
                 _lease: lease,
             })),
             Err(error) => Err(Http2Failure { callers_fault, ..self.failure(&error) }),
         }
+    }
+
+    /// Asks for a WebSocket (RFC 8441). Where the upstream agrees, the answer is that of HTTP/1.1: a
+    /// switch, with the proof that the caller's key asks for.
+    async fn switch(
+        self: Rc<Self>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Http2Body>, Http2Failure> {
+        let lease = Lease::on(&self);
+        let mut sender = self.sender.clone();
+        if poll_fn(|context| sender.poll_ready(context)).await.is_err() {
+            self.closed.set(true);
+            return Err(Http2Failure::unsent(request));
+        }
+        // A new connection's first settings may be on their way.
+        let until = self.begun + SETTINGS_TIME;
+        while !sender.is_extended_connect_protocol_enabled() {
+            if Instant::now() >= until {
+                debug!("the upstream takes no WebSocket over HTTP/2 (RFC 8441)");
+                return Err(Http2Failure { no_websocket: true, ..Http2Failure::default() });
+            }
+            tokio::time::sleep(SETTINGS_LOOK).await;
+        }
+        let accept = websocket::take_key(request.headers_mut());
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        let (parts, _) = request.into_parts();
+        let sent = sender.send_request(Request::from_parts(parts, ()), false);
+        let (answer, send) = sent.map_err(|error| self.failure(&error))?;
+        let mut response = answer.await.map_err(|error| self.failure(&error))?;
+        let agreed = response.status().is_success();
+        if agreed {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+            response.headers_mut().extend(accept.map(|accept| (SEC_WEBSOCKET_ACCEPT, accept)));
+        }
+        Ok(response.map(|receive| Http2Body {
+            came: if agreed {
+                Came::Tunnel(Box::new(StreamEnd::new(receive, send)))
+            } else {
+                Came::Answer { body: ReceivedBody::new(receive), upload: None }
+            },
+            _lease: lease,
+        }))
     }
 
     fn failure(&self, error: &h2::Error) -> Http2Failure {
@@ -168,11 +233,17 @@ impl Http2Connection {
             self.closed.set(true);
         }
         Http2Failure {
-            unsent: None,
             unprocessed: refused || (gone && error.reason() == Some(Reason::NO_ERROR)),
-            callers_fault: false,
             closed,
+            ..Http2Failure::default()
         }
+    }
+}
+
+impl Http2Failure {
+    /// The connection takes no more requests.
+    fn unsent(request: Request<RequestBody>) -> Self {
+        Self { unsent: Some(request), unprocessed: true, closed: true, ..Self::default() }
     }
 }
 
@@ -183,21 +254,40 @@ impl Http2Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.carry_on(context);
-        self.body.poll_next(context)
+        match &mut self.came {
+            Came::Answer { body, .. } => body.poll_next(context),
+            Came::Tunnel(_) => Poll::Ready(None),
+        }
     }
 
     /// Sends what the upstream takes of the rest of the request.
     pub fn carry_on(&mut self, context: &mut Context<'_>) {
-        if let Some(upload) = &mut self.upload
-            && upload.poll(context).is_ready()
+        if let Came::Answer { upload, .. } = &mut self.came
+            && upload.as_mut().is_some_and(|upload| upload.poll(context).is_ready())
         {
-            self.upload = None;
+            *upload = None;
         }
     }
 
     /// Whether all of it was taken.
     pub fn is_end(&self) -> bool {
-        self.body.is_end()
+        match &self.came {
+            Came::Answer { body, .. } => body.is_end(),
+            Came::Tunnel(_) => false,
+        }
+    }
+
+    /// Whether the stream has become a tunnel.
+    pub fn has_switched(&self) -> bool {
+        matches!(self.came, Came::Tunnel(_))
+    }
+
+    /// The stream as a tunnel's end, where it has become one.
+    pub fn tunnel(&mut self) -> Option<&mut dyn TunnelEnd> {
+        match &mut self.came {
+            Came::Answer { .. } => None,
+            Came::Tunnel(end) => Some(&mut **end),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! `Listener`: where requests leave the application, through a proxy or by its own client.
 
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
-use envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, TrafficDirection};
+use envoy_types::pb::envoy::config::core::v3::{
+    Http2ProtocolOptions, HttpProtocolOptions, TrafficDirection,
+};
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{ApiListener, Filter, FilterChain, Listener};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    PathWithEscapedSlashesAction, RouteSpecifier,
+    PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -91,4 +93,9 @@ fn read_as_our_sidecars_do(manager: &mut HttpConnectionManager) {
     manager.common_http_protocol_options = Some(common);
     // Whoever follows a request by its id put it there for that.
     manager.preserve_external_request_id = true;
+    // WebSocket passes, over HTTP/2 as well (RFC 8441), and no other protocol does.
+    manager.upgrade_configs =
+        vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }];
+    manager.http2_protocol_options =
+        Some(Http2ProtocolOptions { allow_connect: true, ..Http2ProtocolOptions::default() });
 }
