@@ -5,5 +5,5 @@ mod request;
 mod stream_end;
 
 pub use pump::{Pump, PumpError};
-pub use request::{BodyError, Kept, ReceivedBody, RequestBody};
+pub use request::{BodyError, Kept, Pace, Paced, ReceivedBody, RequestBody};
 pub use stream_end::StreamEnd;

@@ -2,6 +2,7 @@
 //! to be sent again.
 
 mod kept;
+mod paced;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 pub use kept::Kept;
+pub use paced::{Pace, Paced};
 
 use crate::http1::{ReadError, ServerBody};
 
@@ -28,6 +30,8 @@ pub enum BodyError {
     Timeout,
     #[error("nothing came for the time that the route allows")]
     Idle,
+    #[error("too little of the request's body came in too long a time")]
+    Slow,
 }
 
 /// What a caller sends.
@@ -43,6 +47,8 @@ pub enum RequestBody {
     Copied(Box<Copied>),
     /// One that may be sent again.
     Kept(Kept),
+    /// One that must come on.
+    Paced(Box<Paced>),
 }
 
 /// A body, and what passed of it.
@@ -187,6 +193,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Copied(body) => body.poll_frame(context),
             Self::Kept(body) => body.poll_next(context),
+            Self::Paced(body) => body.poll_frame(context),
         }
     }
 
@@ -198,6 +205,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Copied(body) => body.body.is_end_stream(),
             Self::Kept(body) => body.is_end(),
+            Self::Paced(body) => body.body.is_end_stream(),
         }
     }
 
@@ -209,6 +217,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Copied(body) => body.body.size_hint(),
             Self::Kept(body) => body.size_hint(),
+            Self::Paced(body) => body.size_hint(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The steps of a request, in their order: admit, route, version, pick and forward with retries,
 //! respond. One load of the snapshot serves them all.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
-use segue_sidecar_core::canonical::{CanonPath, EscapedSlashes};
+use segue_sidecar_core::canonical::{CanonPath, EscapedSlashes, Trust};
 use segue_sidecar_core::grpc_timeout;
 use segue_sidecar_core::overload::Step;
 use segue_sidecar_core::routing::RequestParts;
@@ -23,7 +24,7 @@ use super::mirror::mirror;
 use super::original;
 use super::request_context::{RequestContext, admit, is_grpc};
 use super::respond::{self, Reject};
-use crate::body::RequestBody;
+use crate::body::{Pace, Paced, RequestBody};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::upstream::SnapshotView;
@@ -52,11 +53,17 @@ pub async fn serve(
     };
     let trace = caller.door.access_log.is_some().then(|| Trace::of(&parts, &context));
     let grpc = context.grpc;
+    let (body, pace) = paced(worker, caller, body, grpc);
     let mut request = Request::from_parts(parts, body);
-    let answered = match &view {
+    let mut answered = match &view {
         Some(view) => serve_outbound(worker, caller, view, &mut request, &mut context).await,
         None => serve_inbound(worker, &mut request, &mut context).await,
     };
+    if let Some(pace) = pace {
+        pace.answered();
+        answered =
+            answered.map_err(|reject| if pace.is_too_slow() { Reject::SlowBody } else { reject });
+    }
     let reject = answered.as_ref().err().copied();
     let mut response = answered.unwrap_or_else(|reject| refuse(worker, reject, grpc));
     if let (Some(log), Some(trace)) = (&caller.door.access_log, &trace)
@@ -71,6 +78,21 @@ pub async fn serve(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A stranger's body must come on until the answer begins; streams of gRPC may rest.
+fn paced(
+    worker: &Worker,
+    caller: &Caller,
+    body: RequestBody,
+    grpc: bool,
+) -> (RequestBody, Option<Rc<Pace>>) {
+    if grpc || body.is_empty() || caller.peer.trust() != Trust::Edge {
+        return (body, None);
+    }
+    let pace = Rc::new(Pace::default());
+    let paced = Paced::new(body, Rc::clone(&pace), &worker.deadlines);
+    (RequestBody::Paced(Box::new(paced)), Some(pace))
 }
 
 async fn serve_outbound(
@@ -292,7 +314,7 @@ fn matched_prefix(path: &PathMatcher) -> Option<&str> {
 mod tests {
     use std::sync::Arc;
 
-    use segue_sidecar_core::canonical::{Peer, Trust};
+    use segue_sidecar_core::canonical::Peer;
 
     use super::*;
     use crate::http::caller::Door;

@@ -23,6 +23,8 @@ pub enum Reject {
     ExpectationFailed,
     /// The caller's body broke off or was malformed.
     BadBody,
+    /// The caller's body did not come on.
+    SlowBody,
     /// No configuration has arrived yet.
     NoConfiguration,
     /// No route matches.
@@ -59,12 +61,13 @@ impl From<Refusal> for Reject {
 }
 
 /// All of them; a new one belongs here.
-const ALL: [Reject; 16] = [
+const ALL: [Reject; 17] = [
     Reject::BadRequest("what is wrong"),
     Reject::TooLong(StatusCode::URI_TOO_LONG),
     Reject::MethodNotAllowed,
     Reject::ExpectationFailed,
     Reject::BadBody,
+    Reject::SlowBody,
     Reject::NoConfiguration,
     Reject::NoRoute,
     Reject::NoEndpoint,
@@ -107,6 +110,7 @@ impl Reject {
             Self::TooLong(status) | Self::Fault(status) => status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoConfiguration
             | Self::NoEndpoint
@@ -128,6 +132,7 @@ impl Reject {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::ExpectationFailed => "expectation_failed",
             Self::BadBody => "bad_body",
+            Self::SlowBody => "slow_body",
             Self::NoConfiguration => "no_configuration",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
@@ -150,6 +155,7 @@ impl Reject {
             | Self::MethodNotAllowed
             | Self::ExpectationFailed
             | Self::BadBody => "DPE",
+            Self::SlowBody => "SI",
             Self::NoConfiguration | Self::NoRoute => "NR",
             Self::NoEndpoint => "UH",
             Self::Overflow => "UO",
@@ -170,6 +176,7 @@ impl Reject {
             Self::MethodNotAllowed => "this method is not served here",
             Self::ExpectationFailed => "only 100-continue can be expected",
             Self::BadBody => "the request's body broke off or is malformed",
+            Self::SlowBody => "the request's body came too slowly",
             Self::NoConfiguration => "no configuration has arrived from the control plane yet",
             Self::NoRoute => "no route matches this host and request",
             Self::NoEndpoint => "the version that was chosen has no endpoint",
@@ -192,6 +199,7 @@ impl Reject {
             | Self::MethodNotAllowed
             | Self::ExpectationFailed
             | Self::BadBody
+            | Self::SlowBody
             | Self::NoRoute => Origin::Caller,
             Self::NoConfiguration | Self::Overflow | Self::Overloaded | Self::Fault(_) => {
                 Origin::Sidecar
@@ -226,6 +234,7 @@ impl Reject {
                 | Self::TooLong(_)
                 | Self::MethodNotAllowed
                 | Self::BadBody
+                | Self::SlowBody
                 | Self::ExpectationFailed
         )
     }

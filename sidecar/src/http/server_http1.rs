@@ -113,6 +113,7 @@ async fn respond(
     let RespondError::Unsent(error) = error else { return None };
     let reject = match error {
         BodyError::Timeout | BodyError::Idle => Reject::Timeout,
+        BodyError::Slow => Reject::SlowBody,
         BodyError::Http1(ReadError::Upload(_)) => Reject::BadBody,
         BodyError::Http1(_) | BodyError::Http2(_) => Reject::UpstreamMalformed,
     };

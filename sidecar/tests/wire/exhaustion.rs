@@ -313,6 +313,24 @@ async fn row_36_streams_are_limited_and_more_so_for_strangers() {
 }
 
 #[tokio::test]
+async fn row_37_a_body_that_does_not_come_on_is_given_up() {
+    let attacked = Attacked::silent().await;
+    let inbound = attacked.plane.inbound;
+    let mut of_http2 = RawHttp2::connect(inbound).await;
+    let mut post = get("/a", &[]);
+    post[0].1 = "POST";
+    of_http2.send(&head(1, 0, &fields(&post))).await;
+    let mut of_http1 = TcpStream::connect(inbound).await.unwrap();
+    let ask = "POST /a HTTP/1.1\r\nHost: chat\r\nContent-Length: 1000\r\n\r\nx";
+    of_http1.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    of_http1.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("slow_body"), "{answer}");
+    assert_eq!(of_http2.outcome(1).await, Outcome::Status(408));
+    assert_eq!(attacked.counted("slow_body"), 2);
+}
+
+#[tokio::test]
 async fn row_38_heads_are_limited() {
     let many = (0..110).map(|i| format!("x-{i}: 1")).collect::<Vec<_>>().join("\r\n") + "\r\n";
     let long = "x".repeat(70 * 1024);
