@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod health;
 pub mod http;
 pub mod http1;
+pub mod keepalive;
 pub mod listener;
 pub mod outcome;
 pub mod overload;

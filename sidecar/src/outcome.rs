@@ -59,6 +59,7 @@ pub struct Slot {
     connections: AtomicU64,
     connects: AtomicU64,
     connect_failures: AtomicU64,
+    connections_lost: AtomicU64,
     classes: [AtomicU64; 6],
     latency: [AtomicU64; 15],
     latency_micros: AtomicU64,
@@ -93,6 +94,8 @@ pub struct Totals {
     pub connects: u64,
     /// Connections that could not be opened.
     pub connect_failures: u64,
+    /// Connections whose peer did not answer any more.
+    pub connections_lost: u64,
     /// Answers by class: 1xx to 5xx, and none at all.
     pub classes: [u64; 6],
     /// Requests by latency, one for each of [`LATENCY_BOUNDS`] and the rest.
@@ -213,6 +216,7 @@ impl ClusterCounters {
             totals.connections += slot.connections.load(Relaxed);
             totals.connects += slot.connects.load(Relaxed);
             totals.connect_failures += slot.connect_failures.load(Relaxed);
+            totals.connections_lost += slot.connections_lost.load(Relaxed);
             totals.latency_micros += slot.latency_micros.load(Relaxed);
             totals.tunnels += slot.tunnels.load(Relaxed);
             for (total, bytes) in totals.tunnel_bytes.iter_mut().zip(&slot.tunnel_bytes) {
@@ -283,6 +287,11 @@ impl Slot {
     /// A connection could not be opened.
     pub fn connect_failed(&self) {
         add(&self.connect_failures, 1);
+    }
+
+    /// A connection was given up, since its peer does not answer any more.
+    pub fn connection_lost(&self) {
+        add(&self.connections_lost, 1);
     }
 
     /// A caller's connection is passed through as it is.

@@ -65,7 +65,7 @@ pub fn render(admin: &Admin) -> String {
 
 type Value = fn(&Totals) -> u64;
 
-const SIMPLE: [(&str, &str, &str, Value); 15] = [
+const SIMPLE: [(&str, &str, &str, Value); 16] = [
     ("segue_requests_total", "Requests sent to a version.", "counter", |t| t.requests),
     (
         "segue_request_failures_total",
@@ -104,6 +104,12 @@ const SIMPLE: [(&str, &str, &str, Value); 15] = [
         "Connections that could not be opened.",
         "counter",
         |t| t.connect_failures,
+    ),
+    (
+        "segue_upstream_connections_lost_total",
+        "HTTP/2 connections given up, since no ping was answered.",
+        "counter",
+        |t| t.connections_lost,
     ),
     (
         "segue_tunnels_total",

@@ -85,6 +85,7 @@ const ALL: [Reject; 17] = [
 pub fn flag_of(reason: &str) -> &'static str {
     match reason {
         "send_blocked" => "SI",
+        "keepalive" => "DC",
         "fault_delay" => "DI",
         "http2_flood" | "http2_resets" => "DPE",
         other => ALL.into_iter().find(|it| it.reason() == other).map_or("", Reject::flag),

@@ -25,6 +25,7 @@ use super::pipeline;
 use super::websocket_http2;
 use crate::body::RequestBody;
 use crate::deadline::Deadline;
+use crate::keepalive::KeepAlive;
 use crate::listener::{ConnectionWatch, Verdict};
 use crate::worker::Worker;
 
@@ -87,6 +88,7 @@ async fn serve_streams(
     let mut left = caller.most_requests();
     let mut ratio = ResetRatio::default();
     let mut closing: Option<Deadline> = None;
+    let keepalive = KeepAlive::begin(connection.ping_pong());
     poll_fn(|context| {
         match watch.verdict(context) {
             Verdict::Stay => {}
@@ -96,6 +98,11 @@ async fn serve_streams(
                 connection.graceful_shutdown();
             }
             Verdict::Close => return Poll::Ready(()),
+        }
+        if keepalive.poll_gone(context).is_ready() {
+            debug!("an HTTP/2 caller does not answer pings any more");
+            worker.counters.refused("keepalive");
+            return Poll::Ready(());
         }
         let mut attack = (closing.is_none() && flooded.get()).then_some("http2_flood");
         loop {

@@ -45,6 +45,13 @@ impl OpenConnection {
     }
 }
 
+impl OpenConnection {
+    /// Its peer has vanished.
+    pub fn lost(&self) {
+        self.counters.slot(self.worker).connection_lost();
+    }
+}
+
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.counters.slot(self.worker).disconnected();

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::{future::Future, time::Duration};
@@ -21,6 +21,7 @@ use tracing::debug;
 use super::connect::{ConnectError, OpenConnection};
 use crate::body::{BodyError, Pump, PumpError, ReceivedBody, RequestBody, StreamEnd};
 use crate::http1::TunnelEnd;
+use crate::keepalive::KeepAlive;
 use crate::websocket::{self, AsksForWebSocket};
 
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -100,16 +101,26 @@ impl Http2Connection {
             .max_header_list_size(HEADER_LIST_BYTES)
             .initial_max_send_streams(FIRST_STREAMS)
             .enable_push(false);
-        let (sender, driver) = tokio::time::timeout(timeout, builder.handshake(stream))
+        let (sender, mut driver) = tokio::time::timeout(timeout, builder.handshake(stream))
             .await
             .map_err(|_| ConnectError::Timeout(timeout))??;
         let closed = Rc::new(Cell::new(false));
         let at_end = Rc::clone(&closed);
+        let keepalive = KeepAlive::begin(driver.ping_pong());
         // Owned by the connection: ends when the last reference to the sender is gone.
         tokio::task::spawn_local(async move {
-            if let Err(error) = driver.await {
-                debug!(%error, "HTTP/2 connection to an upstream ended");
-            }
+            let mut driver = pin!(driver);
+            poll_fn(|context| {
+                if let Poll::Ready(ended) = driver.as_mut().poll(context) {
+                    if let Err(error) = ended {
+                        debug!(%error, "HTTP/2 connection to an upstream ended");
+                    }
+                    return Poll::Ready(());
+                }
+                // What runs on it ends with it.
+                keepalive.poll_gone(context).map(|()| open.lost())
+            })
+            .await;
             at_end.set(true);
             drop(open);
         });
