@@ -50,6 +50,8 @@ pub struct Slot {
     cancelled: AtomicU64,
     retries: AtomicU64,
     retries_refused: AtomicU64,
+    hedges: AtomicU64,
+    hedges_won: AtomicU64,
     retrying: AtomicU64,
     in_flight: AtomicU64,
     pending: AtomicU64,
@@ -80,6 +82,10 @@ pub struct Totals {
     pub retries: u64,
     /// Attempts after the first that the budget did not allow.
     pub retries_refused: u64,
+    /// Those of them that began while another attempt ran.
+    pub hedges: u64,
+    /// Those of these that answered first.
+    pub hedges_won: u64,
     /// Requests now.
     pub in_flight: u64,
     /// Requests that wait for room now.
@@ -209,6 +215,8 @@ impl ClusterCounters {
             totals.cancelled += slot.cancelled.load(Relaxed);
             totals.retries += slot.retries.load(Relaxed);
             totals.retries_refused += slot.retries_refused.load(Relaxed);
+            totals.hedges += slot.hedges.load(Relaxed);
+            totals.hedges_won += slot.hedges_won.load(Relaxed);
             totals.in_flight += slot.in_flight.load(Relaxed);
             totals.pending += slot.pending.load(Relaxed);
             totals.copies += slot.copies.load(Relaxed);
@@ -242,6 +250,16 @@ impl Slot {
     /// One more attempt would have been good, and was not allowed.
     pub fn retry_refused(&self) {
         add(&self.retries_refused, 1);
+    }
+
+    /// An attempt began while another one ran.
+    pub fn hedged(&self) {
+        add(&self.hedges, 1);
+    }
+
+    /// Such an attempt answered first.
+    pub fn hedge_won(&self) {
+        add(&self.hedges_won, 1);
     }
 
     /// A request is repeated from now on.

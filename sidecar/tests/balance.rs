@@ -249,6 +249,7 @@ async fn a_backend_that_fails_gets_no_more_retries_than_the_budget_pays() {
         statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
         grpc_statuses: 0,
         reset: false,
+        hedges: false,
         backoff: Duration::ZERO,
         max_backoff: Duration::ZERO,
     };
@@ -302,6 +303,7 @@ async fn a_request_is_repeated_with_its_body() {
         statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
         grpc_statuses: 0,
         reset: false,
+        hedges: false,
         backoff: Duration::ZERO,
         max_backoff: Duration::ZERO,
     };

@@ -231,6 +231,7 @@ async fn a_routes_retries_go_to_the_answer_that_it_wants() {
         statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
         grpc_statuses: 0,
         reset: false,
+        hedges: false,
         backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(1),
     };
@@ -378,6 +379,7 @@ async fn an_attempt_that_takes_too_long_is_repeated_where_that_is_safe() {
         statuses: Vec::new(),
         grpc_statuses: 0,
         reset: false,
+        hedges: false,
         backoff: Duration::ZERO,
         max_backoff: Duration::ZERO,
     };

@@ -16,7 +16,8 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 };
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
-    FilterConfig, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost,
+    FilterConfig, HeaderMatcher, HedgePolicy, RetryPolicy, Route, RouteAction, RouteConfiguration,
+    VirtualHost,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
@@ -107,11 +108,13 @@ fn timeouts_retries_and_rewrites_come_through() {
         per_try_timeout: seconds(2),
         ..Default::default()
     });
+    route.hedge_policy = Some(HedgePolicy { hedge_on_per_try_timeout: true, ..Default::default() });
     let forward = one_route(&message);
     assert_eq!((forward.timeout, forward.try_timeout), (None, Some(Duration::from_secs(2))));
     assert_eq!(forward.idle_timeout, Some(Duration::from_mins(5)));
     assert_eq!(forward.host_rewrite.unwrap(), "up");
     let retry = forward.retry.unwrap();
+    assert!(retry.hedges);
     assert!(retry.reset);
     assert_eq!(retry.max_backoff, Duration::from_millis(250));
     assert_eq!(retry.statuses.iter().map(StatusCode::as_u16).collect::<Vec<_>>(), [502, 503, 504]);

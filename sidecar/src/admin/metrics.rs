@@ -65,7 +65,7 @@ pub fn render(admin: &Admin) -> String {
 
 type Value = fn(&Totals) -> u64;
 
-const SIMPLE: [(&str, &str, &str, Value); 16] = [
+const SIMPLE: [(&str, &str, &str, Value); 18] = [
     ("segue_requests_total", "Requests sent to a version.", "counter", |t| t.requests),
     (
         "segue_request_failures_total",
@@ -83,6 +83,13 @@ const SIMPLE: [(&str, &str, &str, Value); 16] = [
         "counter",
         |t| t.retries_refused,
     ),
+    (
+        "segue_hedges_total",
+        "Attempts that began while another one of the request ran.",
+        "counter",
+        |t| t.hedges,
+    ),
+    ("segue_hedges_won_total", "Those of them that answered first.", "counter", |t| t.hedges_won),
     ("segue_requests_pending", "Requests that wait for room now.", "gauge", |t| t.pending),
     (
         "segue_mirrored_requests_total",

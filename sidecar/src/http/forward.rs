@@ -47,8 +47,8 @@ pub struct Answered {
 
 /// An attempt without an answer.
 pub struct Failed {
-    cause: Cause,
-    reject: Reject,
+    pub cause: Cause,
+    pub reject: Reject,
     /// Whether the request is back in its place, for another attempt.
     again: bool,
 }
@@ -175,7 +175,7 @@ fn tell_deadline(request: &mut Request<RequestBody>, deadline: &Deadline) {
 }
 
 /// Hash of the request's key, where the cluster hashes.
-fn hash(target: Target<'_>, request: &Request<RequestBody>) -> Option<u64> {
+pub fn hash(target: Target<'_>, request: &Request<RequestBody>) -> Option<u64> {
     let Algorithm::Hash(hashing) = &target.cluster.traffic.algorithm else { return None };
     let of_route = || target.forward.map(|forward| &forward.hash_key);
     hashing.key.as_ref().or_else(of_route)?.hash(request.headers())
@@ -188,7 +188,15 @@ fn sign(
     fresh: bool,
 ) -> Option<Sign> {
     match attempted {
-        Ok(Ok(response)) => Some(match (response.status().as_u16(), response.headers()) {
+        Ok(result) => sign_of(result, fresh),
+        Err(_) => Some(Sign::GatewayError),
+    }
+}
+
+/// The same of an attempt that was not given up.
+pub fn sign_of(result: &Result<Response<ResponseSource>, Failed>, fresh: bool) -> Option<Sign> {
+    match result {
+        Ok(response) => Some(match (response.status().as_u16(), response.headers()) {
             (502..=504, _) => Sign::GatewayError,
             (500.., _) => Sign::Error,
             // As Envoy reads gRPC's statuses: UNAVAILABLE is 503, DEADLINE_EXCEEDED 504.
@@ -198,18 +206,17 @@ fn sign(
                 _ => Sign::Good,
             },
         }),
-        Ok(Err(failed)) => match failed.cause {
+        Err(failed) => match failed.cause {
             Cause::Full => None,
             Cause::Stale if !fresh => None,
             Cause::Final if failed.reject == Reject::BadBody => None,
             _ => Some(Sign::GatewayError),
         },
-        Err(_) => Some(Sign::GatewayError),
     }
 }
 
 /// Whether a repetition is free, or its cluster's budget pays for it.
-fn allowed(target: Target<'_>, worker: &Worker, again: Again) -> bool {
+pub fn allowed(target: Target<'_>, worker: &Worker, again: Again) -> bool {
     let living = &target.living.cluster;
     let allowed = again == Again::Free || living.may_repeat(&target.cluster.traffic);
     if !allowed {
@@ -395,7 +402,7 @@ pub async fn within<F: Future>(deadline: &mut Deadline, future: F) -> Option<F::
     .await
 }
 
-async fn rest(pause: Duration, deadline: &mut Deadline) -> Result<(), Reject> {
+pub async fn rest(pause: Duration, deadline: &mut Deadline) -> Result<(), Reject> {
     if pause.is_zero() {
         return Ok(());
     }

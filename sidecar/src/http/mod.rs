@@ -10,6 +10,7 @@ mod fault;
 mod forward;
 mod frame_meter;
 mod headers;
+mod hedge;
 mod mirror;
 mod original;
 mod pipeline;

@@ -20,6 +20,7 @@ use super::caller::{Caller, Direction};
 use super::fault;
 use super::forward::{Answered, GRPC_TIMEOUT, Target, forward, prepare, within};
 use super::headers::{self, Found};
+use super::hedge;
 use super::mirror::mirror;
 use super::original;
 use super::request_context::{RequestContext, admit, is_grpc};
@@ -182,7 +183,13 @@ async fn send(
     let idle_timeout = target.forward.map_or(Some(STREAM_IDLE), |forward| forward.idle_timeout);
     living.requested();
     let mut outcome = Outcome::begin(Arc::clone(counters), worker.index, arrival);
-    match forward(worker, target, request, context.grpc, &mut deadline).await {
+    let answered = if hedge::applies(target, request) {
+        // In a box, because few requests do.
+        Box::pin(hedge::forward(worker, target, request, &mut deadline)).await
+    } else {
+        forward(worker, target, request, context.grpc, &mut deadline).await
+    };
+    match answered {
         // Nobody asked it to change the protocol.
         Ok(Answered { response, .. })
             if response.status() == StatusCode::SWITCHING_PROTOCOLS

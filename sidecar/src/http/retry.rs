@@ -93,11 +93,22 @@ impl<'a> Retries<'a> {
 
     /// What may be done after an answer; `None`: it is the answer.
     pub fn after_answer(&mut self, status: StatusCode, headers: &HeaderMap) -> Option<Again> {
-        let policy = self.policy?;
-        let listed = policy.statuses.contains(&status)
-            || (policy.grpc_statuses != 0
-                && grpc_status(headers).is_some_and(|code| policy.grpc_statuses >> code & 1 == 1));
-        if listed { self.of_route() } else { None }
+        if self.counts_as_failure(status, headers) { self.of_route() } else { None }
+    }
+
+    /// Whether the route would have an answer repeated, were there attempts left.
+    pub fn counts_as_failure(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.policy.is_some_and(|policy| {
+            policy.statuses.contains(&status)
+                || (policy.grpc_statuses != 0
+                    && grpc_status(headers)
+                        .is_some_and(|code| policy.grpc_statuses >> code & 1 == 1))
+        })
+    }
+
+    /// One more attempt beside one that is slow; `None`: no more attempts.
+    pub fn once_more(&mut self) -> Option<Again> {
+        self.of_route()
     }
 
     fn of_route(&mut self) -> Option<Again> {

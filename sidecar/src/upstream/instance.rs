@@ -170,6 +170,11 @@ impl Instances {
         }
     }
 
+    /// The endpoint at a place that was picked.
+    pub fn at(&self, at: usize) -> Option<&Rc<Instance>> {
+        self.all.get(at)
+    }
+
     /// The health of an endpoint has changed. One that came back begins slowly.
     fn look_again(&self) {
         let next = self.pickable();

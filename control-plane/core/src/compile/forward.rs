@@ -83,7 +83,11 @@ pub(super) fn decide(of: &Destination<'_>, rule: &Rule, matched: &Match) -> Deci
             let cap = Some(duration(timeout.unwrap_or_default()));
             MaxStreamDuration { grpc_timeout_header_max: cap, ..MaxStreamDuration::default() }
         }),
-        retry_policy: Some(retry_policy(rule)),
+        retry_policy: Some(retry_policy(rule, is_sidecar)),
+        // Others would hedge whatever they forward, also what must not be done twice.
+        hedge_policy: (is_sidecar
+            && rule.retry.as_ref().is_some_and(|it| it.hedge_after.is_some()))
+        .then(|| pb::HedgePolicy { hedge_on_per_try_timeout: true, ..pb::HedgePolicy::default() }),
         request_mirror_policies: rule.filters.mirror.iter().map(mirror).collect(),
         host_rewrite_specifier: rule
             .filters
@@ -109,9 +113,9 @@ fn nowhere() -> Action {
 }
 
 /// Every route repeats once what provably did not arrive; more only where the rule says so.
-fn retry_policy(rule: &Rule) -> pb::RetryPolicy {
+fn retry_policy(rule: &Rule, is_sidecar: bool) -> pb::RetryPolicy {
     let count = |value| Some(UInt32Value { value });
-    let Some(Retry { statuses, attempts, backoff }) = &rule.retry else {
+    let Some(Retry { statuses, attempts, backoff, hedge_after }) = &rule.retry else {
         return pb::RetryPolicy {
             retry_on: SAFE_RETRIES.to_owned(),
             num_retries: count(1),
@@ -131,7 +135,7 @@ fn retry_policy(rule: &Rule) -> pb::RetryPolicy {
     pb::RetryPolicy {
         retry_on,
         num_retries: count(*attempts),
-        per_try_timeout: rule.try_timeout.map(duration),
+        per_try_timeout: hedge_after.filter(|_| is_sidecar).or(rule.try_timeout).map(duration),
         retriable_status_codes: statuses.iter().map(|&status| u32::from(status)).collect(),
         retry_back_off: backoff,
         ..pb::RetryPolicy::default()

@@ -228,4 +228,6 @@ pub struct Retry {
     pub statuses: Vec<u16>,
     pub attempts: u32,
     pub backoff: Duration,
+    /// Time without an answer after which the next attempt begins beside the others.
+    pub hedge_after: Option<Duration>,
 }

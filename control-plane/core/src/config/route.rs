@@ -101,6 +101,8 @@ fn check_rule(
     let filters = route_filter::check(scope, services, rule, &matches, path);
     let backends = backend::check(scope, services, rule, filters.redirect.is_some(), path);
     let (timeout, try_timeout) = check_timeouts(scope, rule.timeouts.as_ref(), path);
+    let hedge_after = rule.retry.as_ref().and_then(|retry| retry.hedge_after).map(to_duration);
+    check_hedge(scope, hedge_after, timeout, rule.timeouts.as_ref(), path);
     mesh::Rule {
         name: if rule.name.is_empty() { format!("rule-{index}") } else { rule.name.clone() },
         matches,
@@ -236,11 +238,31 @@ fn check_timeouts(
     (whole, one)
 }
 
+/// A second attempt beside the first must have time to answer, and the first one must not be cut.
+fn check_hedge(
+    scope: &mut Scope<'_>,
+    after: Option<Duration>,
+    timeout: Option<Duration>,
+    timeouts: Option<&RouteTimeouts>,
+    path: &str,
+) {
+    let Some(after) = after else { return };
+    let at = format!("{path}.retry.hedgeAfter");
+    if timeouts.is_some_and(|it| it.backend_request.is_some()) {
+        let hint = "leave timeouts.backendRequest out: `request` limits all attempts together";
+        scope.fault(&at, "an attempt that is hedged has no limit of its own", hint);
+    } else if timeout.is_some_and(|timeout| after >= timeout) {
+        let hint = "hedgeAfter is shorter than timeouts.request, 15s by default";
+        scope.fault(&at, "the request is over before it is hedged", hint);
+    }
+}
+
 fn retry(retry: &RouteRetry) -> Option<mesh::Retry> {
     let attempts = retry.attempts.unwrap_or(DEFAULT_ATTEMPTS);
     (attempts > 0).then(|| mesh::Retry {
         statuses: retry.codes.iter().filter_map(|&code| u16::try_from(code).ok()).collect(),
         attempts,
         backoff: retry.backoff.map_or(DEFAULT_BACKOFF, to_duration),
+        hedge_after: retry.hedge_after.map(to_duration),
     })
 }

@@ -15,7 +15,8 @@
 //! | `request_mirror_policies[]` | `cluster`, `runtime_fraction.default_value`, `disable_shadow_host_suffix_append`; the rest is refused |
 //! | `cluster_header`, plugins, `metadata_match`, `internal_redirect_policy` | refused |
 //! | `idle_timeout` | yes, default 300 s, 0 = none |
-//! | `priority`, `hedge_policy`, `rate_limits`, `cors`, `upgrade_configs` | ignored: they tune, or do nothing without a filter |
+//! | `hedge_policy` | `hedge_on_per_try_timeout`, of requests that may be repeated and have no body; the rest tunes |
+//! | `priority`, `rate_limits`, `cors`, `upgrade_configs` | ignored: they tune, or do nothing without a filter |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
 };
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
-    DirectResponseAction, RedirectAction, RetryPolicy, RouteAction as PbRouteAction,
+    DirectResponseAction, HedgePolicy, RedirectAction, RetryPolicy, RouteAction as PbRouteAction,
     WeightedCluster,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
@@ -56,6 +57,7 @@ const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 /// What a virtual host hands down to its routes.
 pub(crate) struct Inherited<'a> {
     pub retry: Option<&'a RetryPolicy>,
+    pub hedge: Option<&'a HedgePolicy>,
     /// Salt of splits that bring none.
     pub salt: &'a str,
     /// What routes make that say nothing else.
@@ -114,10 +116,14 @@ fn forward(
         Some(_) => return Err(unsupported("host_rewrite_specifier")),
     };
     let retry_policy = route.retry_policy.as_ref().or(inherited.retry);
-    let (retry, try_timeout) = match retry_policy {
+    let (mut retry, try_timeout) = match retry_policy {
         Some(policy) => retry(policy).map_err(|fault| fault.under("retry_policy"))?,
         None => (None, None),
     };
+    let hedge_policy = route.hedge_policy.as_ref().or(inherited.hedge);
+    if let Some(retry) = &mut retry {
+        retry.hedges = hedge_policy.is_some_and(|policy| policy.hedge_on_per_try_timeout);
+    }
     Ok(Forward {
         split: Split { key, salt, ranges },
         // It decides nothing where the cluster does not hash.
@@ -294,6 +300,7 @@ fn retry(policy: &RetryPolicy) -> Result<(Option<Retry>, Option<Duration>), Faul
         statuses: Vec::new(),
         grpc_statuses: 0,
         reset: false,
+        hedges: false,
         backoff: DEFAULT_BACKOFF,
         max_backoff: Duration::ZERO,
     };

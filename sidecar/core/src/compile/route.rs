@@ -169,7 +169,8 @@ impl Compilation {
             )?,
         };
         let retry = host.retry_policy.as_ref();
-        let inherited = Inherited { retry, salt: &host.name, fault };
+        let hedge = host.hedge_policy.as_ref();
+        let inherited = Inherited { retry, hedge, salt: &host.name, fault };
         let mut names = ClusterNames::default();
         let mut routes = Vec::with_capacity(host.routes.len());
         for (i, route) in host.routes.iter().enumerate() {

@@ -286,6 +286,9 @@ pub struct Retry {
     /// Whether attempts without an answer count though the request might be carried out twice;
     /// those of idempotent methods always do.
     pub reset: bool,
+    /// Whether an attempt whose time is over goes on beside the next one, and the first answer counts.
+    /// Only of requests without a body whose method may be repeated.
+    pub hedges: bool,
     /// Longest pause before the first repetition; each further one may be twice as long.
     pub backoff: Duration,
     /// Longest pause of all.

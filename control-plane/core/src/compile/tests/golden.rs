@@ -116,8 +116,19 @@ fn everything_that_a_rule_can_say() {
     wide.timeout = None;
     wide.try_timeout = Some(Duration::from_millis(1500));
     wide.stream_idle = Some(Duration::from_secs(90));
-    wide.retry =
-        Some(Retry { statuses: vec![502, 503], attempts: 3, backoff: Duration::from_millis(25) });
+    wide.retry = Some(Retry {
+        statuses: vec![502, 503],
+        attempts: 3,
+        backoff: Duration::from_millis(25),
+        hedge_after: None,
+    });
+    let mut hedged = rule(prefix("/hedged"), &[("v1", 1)]);
+    hedged.retry = Some(Retry {
+        statuses: Vec::new(),
+        attempts: 1,
+        backoff: Duration::from_millis(25),
+        hedge_after: Some(Duration::from_millis(200)),
+    });
     let mut moved = rule(PathMatch::Exact("/old".to_owned()), &[]);
     moved.filters.redirect = Some(Redirect {
         status: 308,
@@ -127,12 +138,14 @@ fn everything_that_a_rule_can_say() {
         path: Some(PathRewrite::Full("/new".to_owned())),
     });
     let nowhere = rule(prefix("/off"), &[("v1", 0), ("v2", 0)]);
-    let config = routed(chat(), "chat", SplitBy::Random, vec![wide, moved, nowhere]);
+    let config = routed(chat(), "chat", SplitBy::Random, vec![wide, hedged, moved, nowhere]);
     let for_envoy = of_type(&super::compiled(ENVOY, &config), ROUTE);
     insta::assert_snapshot!(for_envoy);
     let for_sidecars = of_type(&compiled(&config), VIRTUAL_HOST);
     assert!(for_envoy.contains("RequestMirrorPolicy"), "{for_envoy}");
     assert!(for_sidecars.contains("RequestMirrorPolicy"), "{for_sidecars}");
+    // Others would hedge what must not be done twice.
+    assert!(for_sidecars.contains("HedgePolicy") && !for_envoy.contains("HedgePolicy"));
 }
 
 #[test]

@@ -35,7 +35,12 @@ fn rule(path: PathMatch, backends: &[(&str, u32)]) -> Rule {
 #[test]
 fn a_service_with_a_split() {
     let mut all = rule(prefix("/"), &[("v1", 95), ("v2", 5)]);
-    all.retry = Some(Retry { statuses: vec![503, 404, 429], attempts: 2, backoff: Duration::ZERO });
+    all.retry = Some(Retry {
+        statuses: vec![503, 404, 429],
+        attempts: 2,
+        backoff: Duration::ZERO,
+        hedge_after: None,
+    });
     let by = SplitBy::Header("x-user-id".to_owned());
     let mut config = routed(greeter(), "shop/chat", by, vec![all]);
     let policy = TrafficPolicy {

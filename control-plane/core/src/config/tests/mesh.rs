@@ -80,6 +80,8 @@ fn what_is_written_holds() {
         - {name: chat, version: v1, weight: 9999}
         - {name: chat, version: v2, weight: 1}
     - filters: [{type: RequestRedirect, requestRedirect: {scheme: https, port: 8443}}]
+    - retry: {hedgeAfter: 200ms}
+      backendRefs: [{name: chat}]
 ",
     );
     let route = &mesh.routes[&chat()];
@@ -98,6 +100,8 @@ fn what_is_written_holds() {
     let redirect = route.rules[1].filters.redirect.as_ref().unwrap();
     assert_eq!((redirect.status, redirect.port), (302, Some(8443)));
     assert!(route.rules[1].backends.is_empty());
+    let hedged = route.rules[2].retry.as_ref().unwrap();
+    assert_eq!((hedged.attempts, hedged.hedge_after), (1, Some(Duration::from_millis(200))));
 }
 
 #[test]
