@@ -32,6 +32,7 @@ struct Done {
     result: Result<Response<ResponseSource>, Failed>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, for one step")]
 enum Event {
     Done(Done),
     /// The newest attempt has had its time.
