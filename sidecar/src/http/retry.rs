@@ -191,6 +191,7 @@ mod tests {
             attempts: 3,
             statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
             grpc_statuses: 1 << 14,
+            hedges: false,
             reset: false,
             backoff: MILLIS(100),
             max_backoff: MILLIS(250),
