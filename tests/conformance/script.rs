@@ -10,7 +10,7 @@ use segue_tests::written::service_of;
 
 /// Two sidecars on the way from a caller to an application.
 pub struct Way {
-    pub mesh: Mesh,
+    _mesh: Mesh,
     /// Where the caller sends its requests.
     pub outbound: SocketAddr,
     _sidecars: [Sidecar; 2],
@@ -27,7 +27,11 @@ impl Way {
         let beside_app = beside_app.unwrap();
         let beside_caller = mesh.sidecar("caller-1").unwrap();
         mesh.apply(&service_of(protocol, "app", &[("v1", vec![beside_app.inbound])])).unwrap();
-        Self { mesh, outbound: beside_caller.outbound, _sidecars: [beside_app, beside_caller] }
+        Self {
+            _mesh: mesh,
+            outbound: beside_caller.outbound,
+            _sidecars: [beside_app, beside_caller],
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod moves;
 mod outage;
 mod replicas;
 mod serving;
+mod soak;
 mod takeover;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

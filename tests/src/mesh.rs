@@ -278,6 +278,11 @@ impl Sidecar {
         &mut self.process
     }
 
+    /// Id of the process that runs now.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits until `/readyz` says yes.
     pub fn wait_ready(&self) -> io::Result<()> {
         let admin = self.admin;
