@@ -4,6 +4,7 @@ mod access;
 mod capture;
 mod changes;
 mod delta_client;
+mod files;
 mod garbage;
 mod lifecycle;
 mod moves;

@@ -74,9 +74,9 @@ fn nothing_fails_and_nothing_grows() {
     while begun.elapsed() < length {
         round += 1;
         push(&mut admin, &chat, &v1, round);
-        if round % 4 == 0 {
+        if round.is_multiple_of(4) {
             let dies = &mut dying[(round / 4) as usize % 3];
-            dies.restart(round % 8 == 0);
+            dies.restart(round.is_multiple_of(8));
         }
         thread::sleep(Duration::from_millis(250));
         sizes.push(resident_kib(&sidecar));
@@ -116,7 +116,7 @@ fn push(
 ) {
     let fewer = &v1[..v1.len() - (round % 2) as usize];
     let mut written = chat(fewer, round * 700 % 5000) + "---\n";
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         written += &service(&format!("other-{}", round % 5), &[("v1", vec![v1[0]])]);
     }
     admin.apply(written).unwrap();
@@ -127,8 +127,11 @@ fn push(
 struct Crowd {
     over: Arc<AtomicBool>,
     failures: Arc<Mutex<Vec<String>>>,
-    counts: Arc<Mutex<Vec<(&'static str, Arc<AtomicU64>)>>>,
+    counts: Arc<Mutex<Vec<Count>>>,
 }
+
+/// What somebody did, and how often.
+type Count = (&'static str, Arc<AtomicU64>);
 
 impl Crowd {
     /// Does the same again and again until all is over.
