@@ -1,7 +1,7 @@
 //! An answer on a stream of HTTP/2.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,9 +26,8 @@ const SEND_BLOCKED_TIME: Duration = Duration::from_secs(30);
 /// upstream as well.
 pub async fn unless_reset<F: Future>(
     respond: &mut SendResponse<Bytes>,
-    future: F,
+    mut future: Pin<&mut F>,
 ) -> Option<F::Output> {
-    let mut future = pin!(future);
     poll_fn(|context| {
         if respond.poll_reset(context).is_ready() {
             return Poll::Ready(None);

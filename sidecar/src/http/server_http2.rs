@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -125,11 +126,12 @@ async fn serve_streams(
                     }
                     let running = watch.begin_request();
                     let begun = Instant::now();
-                    streams.push(async move {
+                    // In a box, because the set moves what it is given three times.
+                    streams.push(Box::pin(async move {
                         let cancelled = serve_stream(worker, caller, request, respond).await;
                         drop(running);
                         cancelled.then(|| begun.elapsed())
-                    });
+                    }));
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -166,8 +168,30 @@ async fn serve_stream(
     }
     let request = request.map(RequestBody::http2);
     let is_head = *request.method() == Method::HEAD;
-    match unless_reset(&mut respond, pipeline::serve(worker, caller, request)).await {
+    let served = {
+        let serving = pin!(pipeline::serve(worker, caller, request));
+        unless_reset(&mut respond, serving).await
+    };
+    match served {
         Some(response) => send(worker, response, respond, is_head).await,
         None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<'a, F>(
+        _: fn(&'a Worker, &'a Caller, Request<RecvStream>, SendResponse<Bytes>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// The future of each stream is moved into its place.
+    #[test]
+    fn the_future_of_a_stream_stays_small() {
+        let size = size_of_future(serve_stream);
+        assert!(size <= 4_900, "{size} bytes");
     }
 }

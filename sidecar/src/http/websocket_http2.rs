@@ -2,6 +2,7 @@
 //! switch, as over HTTP/1.1.
 
 use std::future::poll_fn;
+use std::pin::pin;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -43,7 +44,7 @@ pub async fn serve(
     parts.extensions.insert(AsksForWebSocket);
     let request = Request::from_parts(parts, RequestBody::Empty);
     // Nothing that came behind the head is read before an upstream agrees.
-    let serving = pipeline::serve(worker, caller, request);
+    let serving = pin!(pipeline::serve(worker, caller, request));
     match unless_reset(&mut respond, serving).await {
         None => true,
         Some(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
