@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Offer {
     listener: UnixListener,
     path: PathBuf,
+    /// Which file it is: another process may put its own there.
+    file: u64,
 }
 
 /// What is given away with the place.
@@ -81,15 +83,16 @@ impl Offer {
         }
         let listener = UnixListener::bind(&path).map_err(fail)?;
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(fail)?;
-        Ok(Self { listener, path })
+        let file = std::fs::symlink_metadata(&path).map_err(fail)?.ino();
+        Ok(Self { listener, path, file })
     }
 
     /// Waits for somebody who takes the place, one conversation at a time, until the drain begins;
     /// then what could be handed over is closed, and the socket goes, unless it is another's by then.
     pub async fn stand<R: Fn() -> u64>(self, place: Place<R>) {
         let taken = place.drain.run_until_cancelled(self.taken(&place)).await;
-        if taken.is_none() {
-            // Nobody else may have begun to listen there: the lock is still held.
+        let is_ours = |meta: std::fs::Metadata| meta.ino() == self.file;
+        if taken.is_none() && std::fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
             let _ = std::fs::remove_file(&self.path);
         }
         place.drain.cancel();
