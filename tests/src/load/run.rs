@@ -15,7 +15,7 @@ use super::plan::{Pace, Plan};
 use super::record::{Interval, Recorder, Report};
 
 /// How often a request that was never on a connection is sent again.
-const MAX_RESENDS: u32 = 3;
+const MAX_RESENDS: u32 = 20;
 
 /// A running load. Stops when dropped.
 pub struct Load {
