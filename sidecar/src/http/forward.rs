@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::{HOST, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
-use segue_sidecar_core::balance::Ask;
+use segue_sidecar_core::balance::{Ask, Tried};
 use segue_sidecar_core::grpc_timeout;
 use segue_sidecar_core::snapshot::{Algorithm, Cluster, Forward, HttpVersion};
 use tokio::time::Instant;
@@ -74,12 +74,12 @@ pub async fn forward(
     let mut retries = Retries::new(retry, request.method());
     let try_timeout = forward.and_then(|forward| forward.try_timeout);
     let hash = hash(target, request);
-    let mut before: Option<usize> = None;
+    let mut tried = Tried::default();
     let mut fresh = false;
     let mut repeating: Option<Repeating> = None;
     let mut place: Option<Place> = None;
     loop {
-        let ask = Ask { turn: living.cluster.turn(), draw: worker.draw(), hash, not: before };
+        let ask = Ask { turn: living.cluster.turn(), draw: worker.draw(), hash, not: tried };
         let (at, instance) = living.instances.pick(cluster, ask).ok_or(Reject::NoEndpoint)?;
         let running = instance.run();
         let begun = living.instances.measures().then(Instant::now);
@@ -153,7 +153,7 @@ pub async fn forward(
             }
             Err(Late::Request) => return Err(Reject::Timeout),
         };
-        before = Some(at);
+        tried = tried.with(at);
         living.cluster.counters.slot(worker.index).retried();
         if let Again::Paid(pause) = again {
             repeating.get_or_insert_with(|| Repeating::begin(target, worker));

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
-use segue_sidecar_core::balance::Ask;
+use segue_sidecar_core::balance::{Ask, Tried};
 use tokio::time::Instant;
 
 use super::body::ResponseSource;
@@ -68,13 +68,13 @@ pub async fn forward(
     let hash = forward::hash(target, request);
     let mut attempts: FuturesUnordered<LocalBoxFuture<'_, Done>> = FuturesUnordered::new();
     let mut slow = worker.deadlines.at(None);
-    let (mut before, mut fresh) = (None, false);
+    let (mut tried, mut fresh) = (Tried::default(), false);
     // What counts where nothing better comes.
     let mut kept: Option<Result<Answered, Reject>> = None;
     let mut begins = true;
     loop {
         if std::mem::take(&mut begins) {
-            let ask = Ask { turn: living.cluster.turn(), draw: worker.draw(), hash, not: before };
+            let ask = Ask { turn: living.cluster.turn(), draw: worker.draw(), hash, not: tried };
             let (at, instance) = living.instances.pick(cluster, ask).ok_or(Reject::NoEndpoint)?;
             let (pool, running) = (Rc::clone(&instance.pool), instance.run());
             let mut copy = retry::copy(request).ok_or(Reject::UpstreamClosed)?;
@@ -83,7 +83,7 @@ pub async fn forward(
                 let result = forward::attempt(pool, cluster, &mut copy, fresh).await;
                 Done { hedge, at, begun, running, result }
             }));
-            before = Some(at);
+            tried = tried.with(at);
             slow.reset(patience.and_then(|patience| begun.checked_add(patience)));
         }
         let event = poll_fn(|context| {

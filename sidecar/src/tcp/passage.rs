@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use segue_sidecar_core::balance::Ask;
+use segue_sidecar_core::balance::{Ask, Tried};
 use segue_sidecar_core::routing::Wanted;
 use tracing::debug;
 
@@ -41,10 +41,10 @@ pub async fn open(worker: &Worker, wanted: Wanted<'_>) -> Option<Result<Passage,
     let Some((cluster, living)) = view.cluster(chosen, &worker.upstreams) else {
         return Some(Err(Refusal::NoEndpoint));
     };
-    let mut before = None;
+    let mut tried = Tried::default();
     for _ in 0..MOST_ATTEMPTS {
         let turn = living.cluster.turn();
-        let ask = Ask { turn, draw: worker.draw(), hash: None, not: before };
+        let ask = Ask { turn, draw: worker.draw(), hash: None, not: tried };
         let Some((at, instance)) = living.instances.pick(cluster, ask) else {
             return Some(Err(Refusal::NoEndpoint));
         };
@@ -65,7 +65,7 @@ pub async fn open(worker: &Worker, wanted: Wanted<'_>) -> Option<Result<Passage,
             Err(error) => {
                 debug!(route = %route.name, address = %instance.address, %error, "no connection");
                 living.instances.observe(cluster, at, worker.index, Sign::GatewayError);
-                before = Some(at);
+                tried = tried.with(at);
             }
         }
     }

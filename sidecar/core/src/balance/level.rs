@@ -7,6 +7,7 @@
 //! requests over endpoints that may be dead is better than to bury those that live.
 
 use super::draw::below;
+use super::tried::Tried;
 use crate::snapshot::Endpoint;
 
 /// Percent of its requests that a level with all endpoints could take.
@@ -188,6 +189,20 @@ impl Level {
         let picked = self.member(place);
         // The one left out stands for the last.
         if picked == not { self.member(self.members.len().saturating_sub(1)) } else { picked }
+    }
+
+    /// An endpoint that was not tried, where there is one, or else any but the last; each with the
+    /// same chance. Only for attempts after the first: it looks at all of them.
+    pub fn untried(&self, draw: u64, tried: Tried) -> usize {
+        for tried in [tried, tried.last_alone()] {
+            let others = || self.members.iter().filter(|&&at| !tried.holds(at as usize));
+            let count = others().count() as u64;
+            if count > 0 {
+                let picked = others().nth(below(draw, count) as usize);
+                return picked.map_or(0, |&at| at as usize);
+            }
+        }
+        self.member(0)
     }
 
     fn of_weight(&self, turn: u64) -> usize {

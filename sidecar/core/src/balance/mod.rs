@@ -14,6 +14,7 @@ mod round_robin;
 #[cfg(test)]
 mod sample;
 mod slow_start;
+mod tried;
 
 pub use draw::mixed;
 pub use level::Pickable;
@@ -21,3 +22,4 @@ pub use load::Load;
 pub use peak_ewma::Ewma;
 pub use pick::{Ask, key_table, pick};
 pub use slow_start::share;
+pub use tried::Tried;

@@ -2,6 +2,7 @@
 
 use super::level::{Level, Pickable};
 use super::load::Load;
+use super::tried::Tried;
 use super::{least_request, maglev, mixed, peak_ewma, random, ring_hash, round_robin};
 use crate::snapshot::{Algorithm, Cluster, Endpoint, Hashing, KeyTable, TableKind};
 
@@ -17,8 +18,8 @@ pub struct Ask {
     pub draw: u64,
     /// Hash of its key, where the algorithm hashes and the request has one.
     pub hash: Option<u64>,
-    /// Where the last attempt went: another one is picked where there is one.
-    pub not: Option<usize>,
+    /// Where attempts went: another one is picked where there is one.
+    pub not: Tried,
 }
 
 /// The place of an endpoint in the cluster; `None` where none may be picked.
@@ -37,10 +38,7 @@ pub fn pick(cluster: &Cluster, pickable: &Pickable, load: &impl Load, ask: Ask) 
             return Some(by_hash(cluster, pickable, level, load, hashing, ask));
         }
     };
-    Some(match ask.not {
-        Some(not) if not == picked => level.other(ask.draw, not),
-        _ => picked,
-    })
+    Some(if ask.not.holds(picked) { level.untried(ask.draw, ask.not) } else { picked })
 }
 
 /// Which endpoint has which keys; made when the endpoints change, not per request.
@@ -70,7 +68,7 @@ fn by_hash(
     let bound = hashing.max_load_percent.map(|percent| Bound::new(cluster, level, load, percent));
     let fits = |at: &usize| {
         pickable.holds(level, *at)
-            && ask.not != Some(*at)
+            && !ask.not.holds(*at)
             && bound.as_ref().is_none_or(|bound| bound.has_room(cluster, load, *at))
     };
     let found = match &cluster.keys {
@@ -80,7 +78,7 @@ fn by_hash(
     };
     found.unwrap_or_else(|| {
         let drawn = level.drawn(mixed(hash));
-        if ask.not == Some(drawn) { level.other(hash, drawn) } else { drawn }
+        if ask.not.holds(drawn) { level.untried(hash, ask.not) } else { drawn }
     })
 }
 
@@ -154,7 +152,8 @@ mod tests {
             let cluster = cluster(hashing(table, None), equal(5));
             let whole = Pickable::new(&cluster.endpoints, |_| true, 50);
             for key in 0..200 {
-                let ask = |draw| Ask { hash: Some(mixed(key)), draw, turn: draw, not: None };
+                let ask =
+                    |draw| Ask { hash: Some(mixed(key)), draw, turn: draw, not: Tried::default() };
                 let picked =
                     |pickable: &Pickable, draw| pick(&cluster, pickable, &Idle, ask(draw)).unwrap();
                 let owner = picked(&whole, 1);
@@ -193,7 +192,7 @@ mod tests {
             let pickable = Pickable::new(&cluster.endpoints, |_| true, 50);
             let busy = Busy(RefCell::new(vec![0; 4]));
             for draw in 0..100 {
-                let ask = Ask { hash: Some(99), draw, turn: 0, not: None };
+                let ask = Ask { hash: Some(99), draw, turn: 0, not: Tried::default() };
                 let at = pick(&cluster, &pickable, &busy, ask).unwrap();
                 busy.0.borrow_mut()[at] += 1;
             }
@@ -216,15 +215,21 @@ mod tests {
             for algorithm in all() {
                 let cluster = cluster(algorithm, endpoints(&plain));
                 let pickable = Pickable::new(&cluster.endpoints, |at| of[at].2, 0);
-                let ask = Ask { turn, draw, hash, not: None };
+                let ask = Ask { turn, draw, hash, not: Tried::default() };
                 let picked = pick(&cluster, &pickable, &Idle, ask);
                 prop_assert_eq!(picked.is_some(), of.iter().any(|it| it.2));
                 let Some(picked) = picked else { continue };
                 prop_assert!(of[picked].2);
-                let again = Ask { not: Some(picked), ..ask };
-                let other = pick(&cluster, &pickable, &Idle, again).unwrap();
-                let level = |at: usize| of.iter().filter(|it| it.2 && it.1 == of[at].1).count();
-                prop_assert!(of[other].2 && (other != picked || level(picked) == 1));
+                // Attempt by attempt, every one of the level has its turn before any has two.
+                let level = of.iter().filter(|it| it.2 && it.1 == of[picked].1).count();
+                let (mut tried, mut last) = (Tried::default().with(picked), picked);
+                for attempt in 1..=2 * level {
+                    let again = Ask { not: tried, turn: turn.wrapping_add(attempt as u64), ..ask };
+                    let other = pick(&cluster, &pickable, &Idle, again).unwrap();
+                    prop_assert!(of[other].2 && (other != last || level == 1));
+                    prop_assert!(attempt >= level || !tried.holds(other));
+                    (tried, last) = (tried.with(other), other);
+                }
             }
         }
     }
