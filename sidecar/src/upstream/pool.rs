@@ -23,6 +23,9 @@ const MOST_IDLE: usize = 256;
 const FAR_OFF: Duration = Duration::from_hours(24 * 365);
 /// Rest after which an upstream may well have closed a connection.
 const RESTED: Duration = Duration::from_millis(50);
+/// Rest after which an upstream may be about to close a connection: the shortest default of those
+/// that are common is 5 s (Node.js).
+const LONG_RESTED: Duration = Duration::from_secs(4);
 
 /// The pool of one endpoint.
 pub struct EndpointPool {
@@ -65,10 +68,14 @@ impl EndpointPool {
 
     /// An idle HTTP/1.1 connection that is still open, as far as is known. What must not be sent
     /// twice is `careful`: where a connection rested for a while, news from the system are awaited
-    /// first.
+    /// first, and one that rested for long is left to others, since a close that is on its way would
+    /// meet it.
     pub async fn take_idle(&self, careful: bool) -> Option<Http1Connection> {
         loop {
-            let idle = self.idle.borrow_mut().pop()?;
+            let idle = self
+                .idle
+                .borrow_mut()
+                .pop_if(|newest| !careful || newest.since.elapsed() < LONG_RESTED)?;
             if careful && idle.since.elapsed() > RESTED {
                 // The runtime looks at its sockets before it comes back.
                 tokio::task::yield_now().await;
@@ -181,5 +188,34 @@ impl Home for EndpointPool {
         if !self.retired.get() && idle.len() < MOST_IDLE && !connection.is_aged(since) {
             idle.push(Idle { connection, since });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use segue_sidecar_core::snapshot::Endpoint;
+    use tokio::net::TcpListener;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::outcome::Counters;
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_twice_takes_no_connection_that_rested_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let name = Arc::from("chat");
+        let counters = Counters::new(1).cluster(&name, None);
+        let pool = EndpointPool::new(address, 0, counters);
+        let cluster = Cluster::new(name, [Endpoint::new(address)].into());
+        pool.give_back(pool.open_http1(&cluster).await.unwrap());
+        let _accepted = listener.accept().await.unwrap();
+        tokio::time::pause();
+        advance(LONG_RESTED / 2).await;
+        let rested = pool.take_idle(true).await.unwrap();
+        pool.give_back(rested);
+        advance(LONG_RESTED).await;
+        assert!(pool.take_idle(true).await.is_none());
+        assert!(pool.take_idle(false).await.is_some(), "it is there for others");
     }
 }
