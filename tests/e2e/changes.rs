@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use segue_tests::draws::Draws;
 use segue_tests::load::{Answer, Expect, Load, Pace, Plan, Question};
 use segue_tests::mesh::Mesh;
 use segue_tests::written::{Rule, route, service};
@@ -29,7 +30,7 @@ fn a_thousand_changes_fail_nobody_and_send_nobody_where_no_weight_is() {
     let sidecar = mesh.sidecar("caller-1").unwrap();
     let mut admin = mesh.admin().unwrap();
 
-    let mut draws = Draws(0x5e90e);
+    let mut draws = Draws::new(0x5e90e);
     let mut state = State {
         weights: [100, 0, 0],
         endpoints: [[true, true]; 3],
@@ -204,17 +205,5 @@ impl Expect for Ledger {
         } else {
             Err(format!("answered by {met:?}, which nothing allowed"))
         }
-    }
-}
-
-/// A fixed sequence of draws, so that a failure can be repeated.
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, limit: u32) -> u32 {
-        // An LCG (Knuth's MMIX constants); the high bits are the good ones.
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as u32) % limit
     }
 }

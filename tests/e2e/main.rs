@@ -1,14 +1,18 @@
 //! The whole mesh, as users meet it: real processes, real load.
 
 mod access;
+mod apps;
 mod capture;
 mod changes;
+mod config;
+mod crashes;
 mod delta_client;
 mod files;
 mod garbage;
 mod lifecycle;
 mod moves;
 mod outage;
+mod pushes;
 mod replicas;
 mod serving;
 mod soak;

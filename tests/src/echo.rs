@@ -8,7 +8,9 @@
 //! | `/sse?n=10&ms=100` | so many events, one each interval |
 //! | `/status/503` | that status |
 //! | `/delay?ms=100` | as `GET /`, later |
-//! | any gRPC call | one message: the version |
+//! | a gRPC call of a method `Echo` | the messages of the call, as they come |
+//! | any other gRPC call | one message: the version |
+//! | `/ws` that asks for WebSocket | the bytes that come, once it has agreed |
 //!
 //! Every answer carries `x-version` and `x-instance` (the address it listens on). HTTP/1.1 and
 //! HTTP/2 with prior knowledge share one port.
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -28,6 +30,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -62,7 +65,8 @@ impl Echo {
                 server.http1().timer(TokioTimer::new());
                 server.http2().max_concurrent_streams(1000);
                 // A caller that goes away is its own affair.
-                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                let io = TokioIo::new(stream);
+                let _ = server.serve_connection_with_upgrades(io, service).await;
             });
         }
     }
@@ -87,7 +91,9 @@ async fn answer(
     }
     let path = request.uri().path().to_owned();
     let mut response = match path.as_str() {
+        _ if is_grpc(&request) && path.ends_with("/Echo") => grpc_echo(request),
         _ if is_grpc(&request) => grpc(&instance.echo.version),
+        "/ws" if request.headers().contains_key(UPGRADE) => websocket(request),
         "/bytes" => Response::new(full(bytes(&request))),
         "/sse" => events(number(request.uri(), "n", 10), number(request.uri(), "ms", 100)),
         "/delay" => {
@@ -129,6 +135,37 @@ fn grpc(version: &str) -> Response<Body> {
     let body = StreamBody::new(futures_util::stream::iter(frames));
     let mut response = Response::new(BodyExt::boxed(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// Messages as they come, and the status OK.
+fn grpc_echo(request: Request<Incoming>) -> Response<Body> {
+    let frames = request.into_body().into_data_stream().map(|data| data.map(Frame::data));
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let end = futures_util::stream::once(async { Ok(Frame::trailers(trailers)) });
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames.chain(end))));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// Agrees without a look at the key; no one here checks it.
+fn websocket(request: Request<Incoming>) -> Response<Body> {
+    tokio::spawn(async move {
+        let Ok(switched) = hyper::upgrade::on(request).await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(switched));
+        if tokio::io::copy(&mut from, &mut to).await.is_ok() {
+            let _ = to.shutdown().await;
+        }
+    });
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-accept", HeaderValue::from_static("y"));
     response
 }
 

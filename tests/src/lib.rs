@@ -5,11 +5,13 @@
 
 pub mod admin;
 pub mod binaries;
+pub mod draws;
 pub mod echo;
 pub mod etcd;
 pub mod fetch;
 pub mod load;
 pub mod mesh;
+pub mod mixed;
 pub mod parent_death;
 pub mod peers;
 pub mod process;

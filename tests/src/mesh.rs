@@ -96,8 +96,13 @@ impl Mesh {
 
     /// Starts one instance of the test application.
     pub fn echo(&self, version: &str) -> io::Result<Application> {
+        self.echo_on(version, ANY_PORT)
+    }
+
+    /// Starts one where another one was.
+    pub fn echo_on(&self, version: &str, address: SocketAddr) -> io::Result<Application> {
         let process = Program::new(format!("echo-{version}"), self.binaries.echo(), self.dir())
-            .flag("--address", ANY_PORT.to_string())
+            .flag("--address", address.to_string())
             .flag("--version", version)
             .start()?;
         Ok(Application { address: process.listening("http")?, process })
@@ -276,11 +281,6 @@ impl Sidecar {
 
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
-    }
-
-    /// Id of the process that runs now.
-    pub fn id(&self) -> u32 {
-        self.process.id()
     }
 
     /// Waits until `/readyz` says yes.

@@ -1,0 +1,10 @@
+//! Load of every kind at once: streams, uploads, tunnels, and callers that behave badly.
+
+mod call;
+mod kind;
+mod run;
+mod tally;
+
+pub use kind::{Kind, Targets};
+pub use run::{Mixed, tcp_echo};
+pub use tally::{Excuse, MixedReport};
