@@ -116,6 +116,7 @@ pub async fn start_with(
             version: settings.version.to_string(),
             protocol: settings.xds_protocol.into(),
             data_dir: settings.data_dir.clone(),
+            dns: settings.dns(),
             control_planes: control_planes.clone(),
             ..XdsSettings::new("", settings.node_id())
         },

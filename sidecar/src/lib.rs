@@ -9,6 +9,7 @@ pub mod body;
 pub mod capture;
 pub mod control_plane;
 pub mod deadline;
+pub mod dns;
 pub mod health;
 pub mod http;
 pub mod http1;

@@ -1,6 +1,6 @@
 //! Settings of the sidecar's process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use segue_sidecar_core::canonical::{self, AddressRange};
 
 use crate::access_log::{AccessLog, AccessLogError, Logged};
 use crate::control_plane::ControlPlanes;
+use crate::dns::DnsSettings;
 use crate::http::{Capture, Door, MOST_REQUESTS};
 
 /// Segue's sidecar: stands next to one instance of a service and carries its traffic.
@@ -187,6 +188,26 @@ pub struct Settings {
     /// Variant of xDS that the sidecar asks for
     #[arg(long, env = "SEGUE_XDS_PROTOCOL", value_enum, default_value = "delta")]
     pub xds_protocol: XdsProtocol,
+    /// DNS servers, as IP addresses with or without a port, separated by commas; without them those of
+    /// the system are asked. Only clusters of other control planes have host names: those of our own
+    /// come with addresses
+    #[arg(
+        long,
+        env = "SEGUE_DNS_SERVERS",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ',',
+        value_parser = dns_server
+    )]
+    pub dns_servers: Vec<SocketAddr>,
+    /// Time for the answer of a DNS server, in seconds; then it or the next one is asked once more
+    #[arg(
+        long,
+        env = "SEGUE_DNS_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "2",
+        value_parser = seconds
+    )]
+    pub dns_timeout: Duration,
     /// Log level: error, warn, info, debug, trace, or `target=level,…`
     #[arg(long, env = "SEGUE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
@@ -305,6 +326,11 @@ impl Settings {
         }
     }
 
+    /// Who is asked for host names.
+    pub fn dns(&self) -> DnsSettings {
+        DnsSettings { servers: self.dns_servers.clone(), timeout: self.dns_timeout }
+    }
+
     /// The access log, if there is one.
     pub fn access_log(&self) -> Result<Option<AccessLog>, AccessLogError> {
         let logged = match self.access_log {
@@ -360,6 +386,13 @@ fn via(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} is no name: use letters, digits, '-', '.' and '_'"));
     }
     Ok(text.to_owned())
+}
+
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    const DNS_PORT: u16 = 53;
+    let bare = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+    let reason = |_| format!("{text:?} is no IP address with or without a port");
+    text.parse().or_else(|_| bare()).map_err(reason)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -424,5 +457,14 @@ mod tests {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(seconds("2s"), Ok(Duration::from_secs(2)));
         assert!(seconds("soon").is_err() && seconds("-1").is_err());
+    }
+
+    #[test]
+    fn a_dns_server_may_leave_out_its_port() {
+        assert_eq!(dns_server("10.0.0.1"), Ok(([10, 0, 0, 1], 53).into()));
+        assert_eq!(dns_server("[::1]:5353").unwrap().port(), 5353);
+        assert_eq!(dns_server("::1").unwrap().port(), 53);
+        let error = dns_server("dns.example").unwrap_err();
+        assert_eq!(error, "\"dns.example\" is no IP address with or without a port");
     }
 }

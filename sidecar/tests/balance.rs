@@ -10,8 +10,8 @@ use http::{Request, StatusCode};
 use segue_sidecar_core::health::Thresholds;
 use segue_sidecar_core::retry_budget::RetryBudget;
 use segue_sidecar_core::snapshot::{
-    Algorithm, Hashing, HttpVersion, Outlier, PoolLimits, Probe, ProbeKind, Retry, SplitKey,
-    TableKind, Traffic,
+    Algorithm, ClusterTable, Endpoint, Hashing, HttpVersion, Outlier, PoolLimits, Probe, ProbeKind,
+    Retry, SplitKey, TableKind, Traffic,
 };
 use support::{Caller, Chat, Plane, Upstream, empty, plane, read, until, upstream, whole};
 use tokio::net::TcpListener;
@@ -317,4 +317,25 @@ async fn a_request_is_repeated_with_its_body() {
         }
     }
     assert!(two[0].requests() >= 4, "{}", two[0].requests());
+}
+
+#[tokio::test]
+async fn an_instance_is_reached_at_the_first_of_its_addresses_that_answers() {
+    for http in [HttpVersion::Http1, HttpVersion::Http2] {
+        let living = upstream(http).await;
+        // Nobody listens there any more.
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let chat = Chat { http, ..Chat::http1(closed) };
+        let plane = plane(&chat);
+        let mut caller = Caller::connect(HttpVersion::Http1, plane.outbound).await;
+        assert_eq!(caller.get("/").await.0, StatusCode::SERVICE_UNAVAILABLE);
+
+        let mut snapshot = chat.snapshot(2);
+        let mut cluster = (**snapshot.clusters.iter().next().unwrap()).clone();
+        let others = Arc::from([living.address]);
+        cluster.endpoints = [Endpoint { others, ..Endpoint::new(closed) }].into();
+        snapshot.clusters = ClusterTable::new(vec![Arc::new(cluster)]);
+        plane.snapshots.publish(snapshot);
+        assert_eq!(caller.get("/").await.0, StatusCode::OK, "{http:?}");
+    }
 }

@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod capture;
 pub mod compile;
 pub mod detect;
+pub mod dns;
 pub mod flood;
 pub mod grpc_timeout;
 pub mod health;

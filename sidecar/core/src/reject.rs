@@ -16,7 +16,7 @@ pub struct Reject {
     pub reason: String,
 }
 
-/// `Cluster default/chat/v1: type: LOGICAL_DNS is not supported`, one line of a NACK.
+/// `Cluster default/chat/v1: type: ORIGINAL_DST is not supported`, one line of a NACK.
 impl fmt::Display for Reject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", short_type(&self.type_url), self.resource)?;

@@ -220,6 +220,11 @@ fn configuration(text: &mut String, admin: &Admin) {
             u64::from(status.connected),
         ),
         ("segue_xds_streams", "Streams to the control plane so far.", status.streams),
+        (
+            "segue_dns_names",
+            "Host names of clusters whose addresses are followed.",
+            status.dns.names as u64,
+        ),
     ] {
         Family::begin(text, name, help, "gauge").sample("", "", value);
     }
@@ -239,6 +244,17 @@ fn configuration(text: &mut String, admin: &Admin) {
             "segue_xds_lower_revisions_total",
             "Streams that ended because a control plane offered less than what runs here.",
             status.lower_marks,
+        ),
+        (
+            "segue_dns_answers_total",
+            "Lookups of host names that were answered.",
+            status.dns.answers,
+        ),
+        ("segue_dns_failures_total", "Lookups of host names that failed.", status.dns.failures),
+        (
+            "segue_dns_turned_away_total",
+            "Host names that are not followed because there are too many.",
+            status.dns.turned_away,
         ),
     ] {
         Family::begin(text, name, help, "counter").sample("", "", value);

@@ -48,7 +48,7 @@ pub async fn probe(
 ) -> Result<(), ProbeError> {
     let asking = async {
         match kind {
-            ProbeKind::Tcp => open(address, timeout).await.map(drop).map_err(ProbeError::from),
+            ProbeKind::Tcp => open(address, &[], timeout).await.map(drop).map_err(ProbeError::from),
             ProbeKind::Http { host, path, http2, expected } => {
                 let host = host.clone().unwrap_or_else(|| authority(address));
                 let status = get(address, host, path.as_str(), *http2, timeout).await?;
@@ -71,7 +71,7 @@ async fn get(
     is_http2: bool,
     timeout: Duration,
 ) -> Result<StatusCode, ProbeError> {
-    let io = TokioIo::new(open(address, timeout).await?);
+    let io = TokioIo::new(open(address, &[], timeout).await?);
     let request = Request::builder().method(Method::GET).header(USER_AGENT, "segue-health");
     if is_http2 {
         let uri = Uri::builder().scheme("http").authority(host.as_bytes()).path_and_query(path);

@@ -31,7 +31,7 @@ impl Warm for ProbeWarm {
             let address = endpoint.address;
             let good = match &cluster.traffic.probe {
                 Some(with) => probe(&with.kind, address, with.timeout).await.is_ok(),
-                None => open(address, cluster.connect_timeout).await.is_ok(),
+                None => open(address, &endpoint.others, cluster.connect_timeout).await.is_ok(),
             };
             debug!(cluster = %cluster.name, %address, good, "warmed");
             if good {

@@ -89,7 +89,7 @@ async fn open_address(
     timeout: Duration,
 ) -> Result<Passage, Refusal> {
     let counters = worker.counters.cluster(&Arc::from(counted_as), None);
-    let connecting = connect(address, timeout, &counters, worker.index);
+    let connecting = connect(address, &[], timeout, &counters, worker.index);
     let (stream, open) = connecting.await.map_err(|error| {
         debug!(%address, %error, "no connection");
         Refusal::ConnectFailed

@@ -1,6 +1,7 @@
 //! Opens TCP connections.
 
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::TcpStream;
 
+use super::race::race;
 use crate::outcome::ClusterCounters;
 
 /// Silence after which the kernel asks whether the peer is still there, and between its questions.
@@ -58,14 +60,15 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Opens a connection and counts it.
+/// Opens a connection and counts it. `others` are further addresses of the same peer.
 pub async fn connect(
     address: SocketAddr,
+    others: &[SocketAddr],
     timeout: Duration,
     counters: &Arc<ClusterCounters>,
     worker: usize,
 ) -> Result<(TcpStream, OpenConnection), ConnectError> {
-    match open(address, timeout).await {
+    match open(address, others, timeout).await {
         Ok(stream) => Ok((stream, OpenConnection::begin(counters, worker))),
         Err(error) => {
             counters.slot(worker).connect_failed();
@@ -74,9 +77,21 @@ pub async fn connect(
     }
 }
 
-/// Opens a connection with the options that all upstream connections have.
-pub async fn open(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ConnectError> {
-    let connecting = TcpStream::connect(address);
+/// Opens a connection with the options that all upstream connections have. All addresses together
+/// have the time.
+pub async fn open(
+    address: SocketAddr,
+    others: &[SocketAddr],
+    timeout: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let connecting = async {
+        if others.is_empty() {
+            return TcpStream::connect(address).await;
+        }
+        let addresses = iter::once(address).chain(others.iter().copied());
+        // Rare, and not worth its room in each request.
+        Box::pin(race(addresses, TcpStream::connect)).await
+    };
     let stream = tokio::time::timeout(timeout, connecting)
         .await
         .map_err(|_| ConnectError::Timeout(timeout))??;

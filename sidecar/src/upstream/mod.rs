@@ -8,6 +8,7 @@ mod instance;
 mod line;
 mod originals;
 mod pool;
+mod race;
 mod registry;
 
 pub use connect::{ConnectError, OpenConnection, connect, open};

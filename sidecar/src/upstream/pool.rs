@@ -30,6 +30,8 @@ const LONG_RESTED: Duration = Duration::from_secs(4);
 /// The pool of one endpoint.
 pub struct EndpointPool {
     address: SocketAddr,
+    /// Further addresses of the same instance, as the newest snapshot has them.
+    others: RefCell<Arc<[SocketAddr]>>,
     worker: usize,
     counters: Arc<ClusterCounters>,
     /// Set when no snapshot names the endpoint any more: what runs ends, nothing is kept.
@@ -55,6 +57,7 @@ impl EndpointPool {
     pub fn new(address: SocketAddr, worker: usize, counters: Arc<ClusterCounters>) -> Self {
         Self {
             address,
+            others: RefCell::default(),
             worker,
             counters,
             retired: Cell::new(false),
@@ -89,8 +92,7 @@ impl EndpointPool {
     /// A new HTTP/1.1 connection.
     pub async fn open_http1(&self, cluster: &Cluster) -> Result<Http1Connection, ConnectError> {
         self.admit(cluster)?;
-        let timeout = cluster.connect_timeout;
-        let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
+        let (stream, open) = self.connect(cluster.connect_timeout).await?;
         Ok(Http1Connection::begin(stream, open, self.aged(cluster)))
     }
 
@@ -100,7 +102,22 @@ impl EndpointPool {
         cluster: &Cluster,
     ) -> Result<(TcpStream, OpenConnection), ConnectError> {
         self.admit(cluster)?;
-        connect(self.address, cluster.connect_timeout, &self.counters, self.worker).await
+        self.connect(cluster.connect_timeout).await
+    }
+
+    /// The instance is reached at these addresses as well.
+    pub fn also_at(&self, others: &Arc<[SocketAddr]>) {
+        if *self.others.borrow() != *others {
+            self.others.replace(Arc::clone(others));
+        }
+    }
+
+    async fn connect(
+        &self,
+        timeout: Duration,
+    ) -> Result<(TcpStream, OpenConnection), ConnectError> {
+        let others = Arc::clone(&self.others.borrow());
+        connect(self.address, &others, timeout, &self.counters, self.worker).await
     }
 
     /// An HTTP/2 connection with room for one more request; opened where there is none.
@@ -128,7 +145,7 @@ impl EndpointPool {
 
     async fn open_http2(&self, cluster: &Cluster) -> Result<Rc<Http2Connection>, ConnectError> {
         let timeout = cluster.connect_timeout;
-        let (stream, open) = connect(self.address, timeout, &self.counters, self.worker).await?;
+        let (stream, open) = self.connect(timeout).await?;
         Http2Connection::begin(stream, open, timeout, self.aged(cluster)).await
     }
 

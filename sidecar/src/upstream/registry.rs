@@ -173,8 +173,7 @@ impl UpstreamCluster {
         }
         // The first ones are all as new as each other.
         let joined = last.is_some().then(Instant::now);
-        let all =
-            cluster.endpoints.iter().map(|it| self.instance(it.address, cluster.http, joined));
+        let all = cluster.endpoints.iter().map(|it| self.instance(it, cluster.http, joined));
         let instances = Instances::new(cluster, all.collect(), self.vitals.cluster(cluster));
         let instances = Rc::new(instances);
         *last = Some(Rc::clone(&instances));
@@ -183,16 +182,18 @@ impl UpstreamCluster {
 
     fn instance(
         &self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         http: HttpVersion,
         joined: Option<Instant>,
     ) -> Rc<Instance> {
+        let address = endpoint.address;
         let mut known = self.known.borrow_mut();
         let instance = known.entry((address, shared(http))).or_insert_with(|| {
             let counters = Arc::clone(&self.counters);
             let pool = Rc::new(EndpointPool::new(address, self.worker, counters));
             Rc::new(Instance::new(address, pool, Rc::clone(&self.line), joined))
         });
+        instance.pool.also_at(&endpoint.others);
         Rc::clone(instance)
     }
 

@@ -1,6 +1,8 @@
 //! The one task that follows the control plane: keeps a stream, turns what comes into snapshots, has
 //! them activated and saved.
 
+mod restore;
+
 use std::future::{Future, pending};
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
@@ -16,13 +18,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
-use super::inbox::{Inbox, Linked, Linking, Lower, Marks, Stored, StoredResources};
+use super::inbox::{Inbox, Linked, Linking, Lower, Marks, StoredResources};
 use super::saving::Saver;
 use super::settings::{XdsProtocol, XdsSettings, XdsStatus};
 use super::transport::{Stream, node};
 use super::view::{Questions, XdsView};
 use crate::activate::{DeliveryState, Warm, activate, warm_deadline};
-use crate::snapshot_file::{self, SavedResource};
+use crate::dns::{Names, Resolved, Resolver};
 use crate::snapshot_handle::SnapshotHandle;
 
 /// Time for a first answer, which tells who answers; then all is asked for as of a control plane of
@@ -52,6 +54,7 @@ pub struct Follower<W> {
     /// When what is waited for is taken for absent.
     resource_deadline: Option<Instant>,
     saver: Saver,
+    names: Names<Resolver>,
     /// Control planes gone on to without a pause, since the last pause.
     moves: usize,
     /// Whether to ask for marks: some foreign control planes end the stream for it.
@@ -74,6 +77,7 @@ enum Wake {
     NoMark,
     Overdue,
     Saved,
+    Resolved(Resolved),
     Asked(oneshot::Sender<XdsView>),
 }
 
@@ -97,6 +101,7 @@ impl<W: Warm> Follower<W> {
         Self {
             questions,
             saver: Saver::new(settings.data_dir.clone()),
+            names: Names::new(Resolver::new(&settings.dns), draw),
             settings,
             handle,
             warm: Arc::new(warm),
@@ -236,6 +241,7 @@ impl<W: Warm> Follower<W> {
             () = at(self.mark_deadline) => Wake::NoMark,
             () = at(self.resource_deadline) => Wake::Overdue,
             () = self.saver.step() => Wake::Saved,
+            resolved = self.names.step() => Wake::Resolved(resolved),
             Some(reply) = self.questions.recv() => Wake::Asked(reply),
         }
     }
@@ -255,6 +261,10 @@ impl<W: Warm> Follower<W> {
             }
             Wake::Overdue => self.overdue(),
             Wake::Saved => {}
+            Wake::Resolved(resolved) => {
+                self.take_addresses(resolved);
+                self.link();
+            }
             Wake::Asked(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(XdsView::new(node(&self.settings), &self.inbox));
@@ -265,6 +275,7 @@ impl<W: Warm> Follower<W> {
 
     /// Begins to activate what links, and tells what is refused and what is waited for.
     fn link(&mut self) {
+        self.names.follow(&self.inbox.wanted_names());
         let linking = self.inbox.link();
         let rejections = self.inbox.rejections();
         let mut waiting_for = Vec::new();
@@ -404,43 +415,6 @@ impl<W: Warm> Follower<W> {
             status.connected = false;
             status.last_error = Some(format!("{:?}: {}", reason.code(), reason.message()));
         });
-    }
-
-    /// Activates what the disk holds.
-    pub(super) async fn restore(&mut self) {
-        let Some(data_dir) = self.settings.data_dir.clone() else { return };
-        let read = move || snapshot_file::load(&data_dir);
-        let saved = match blocking(read).await {
-            Some(Ok(Some(saved))) => saved,
-            Some(Ok(None)) | None => return,
-            Some(Err(error)) => return tracing::error!(%error, "no last good snapshot"),
-        };
-        let resources = saved.resources.into_iter().map(|resource| {
-            let SavedResource { type_url, name, version, value } = resource;
-            (type_url, name, Stored { version: version.into(), bytes: value.into(), came: None })
-        });
-        let Some(snapshot) = self.inbox.restore(resources.collect()) else { return };
-        let revision = snapshot.revision;
-        activate(&self.handle, &*self.warm, snapshot, warm_deadline()).await;
-        tracing::info!(revision = revision.map(|it| it.0), "the last good snapshot serves");
-        self.told.status.send_modify(|status| status.has_snapshot = true);
-        if let Some(revision) = revision {
-            self.told.delivery.send_modify(|state| {
-                state.accepted_revision = revision;
-                state.activated_revision = revision;
-            });
-        }
-    }
-}
-
-/// Work on the disk, off this runtime's thread. `None` where it panicked.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Some(done),
-        Err(error) => {
-            tracing::error!(%error, "work on the snapshot file broke off");
-            None
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod intake;
 mod lower;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,6 +15,7 @@ use imbl::OrdMap;
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::type_urls;
 use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
+use segue_sidecar_core::dns::{Query, Refresh};
 use segue_sidecar_core::reject::Reject;
 use segue_sidecar_core::snapshot::CompiledSnapshot;
 
@@ -136,6 +138,8 @@ pub(crate) struct Inbox {
     mark_pending: bool,
     /// Something changed since the last link.
     changed: bool,
+    /// A host name stands for other addresses than at the last link.
+    readdressed: bool,
     /// Revision of the last snapshot that linked.
     linked_revision: Option<Revision>,
     /// Whether any has linked.
@@ -161,6 +165,7 @@ impl Default for Inbox {
             mark: None,
             mark_pending: false,
             changed: false,
+            readdressed: false,
             linked_revision: None,
             linked: false,
             overdue: false,
@@ -178,7 +183,7 @@ impl Inbox {
             Marks::Unknown | Marks::Remembered | Marks::None => self.changed,
         };
         if !due {
-            return Linking::Idle;
+            return self.readdress();
         }
         let revision = self.mark.filter(|_| self.marks == Marks::Sent).map(|mark| mark.revision);
         match self.linker.link(revision) {
@@ -190,12 +195,46 @@ impl Inbox {
                 self.mark_pending = false;
                 self.overdue = false;
                 self.linked = true;
-                let clean = self.rejected.is_empty();
                 self.linked_revision = snapshot.revision;
-                Linking::Ready(Box::new(Linked { snapshot, clean, held_by: Vec::new() }))
+                self.ready(snapshot)
             }
             Link::Waiting { missing } => self.hold(missing),
         }
+    }
+
+    fn ready(&mut self, snapshot: CompiledSnapshot) -> Linking {
+        self.readdressed = false;
+        let clean = self.rejected.is_empty();
+        Linking::Ready(Box::new(Linked { snapshot, clean, held_by: Vec::new() }))
+    }
+
+    /// What runs, with the addresses that its host names stand for now. No mark comes for that. What
+    /// came meanwhile and waits for its mark takes them with it.
+    fn readdress(&mut self) -> Linking {
+        if !self.readdressed || self.changed || !self.linked {
+            return Linking::Idle;
+        }
+        match self.linker.link(self.linked_revision) {
+            Link::Ready(snapshot) => self.ready(snapshot),
+            Link::Waiting { missing } => self.link_held(missing),
+        }
+    }
+
+    /// Takes what a host name stands for now; `None`: it could not be looked up.
+    pub fn resolved(&mut self, query: &Query, addresses: Option<Arc<[IpAddr]>>) {
+        if self.linker.resolved(query, addresses) {
+            self.readdressed = true;
+            // What is held for another reason is linked again with what has come.
+            self.changed |= self.mark_pending;
+        }
+    }
+
+    /// Host names that clusters have, and how often to ask for each. What is known of others is
+    /// forgotten.
+    pub fn wanted_names(&mut self) -> BTreeMap<Query, Refresh> {
+        let wanted = self.linker.wanted_names();
+        self.linker.forget_names_but(&wanted);
+        wanted
     }
 
     /// What waits for a refused resource, or for one that does not come in time, may wait for long:
@@ -208,6 +247,11 @@ impl Inbox {
             return Linking::Waiting(missing);
         }
         self.changed = false;
+        self.link_held(missing)
+    }
+
+    fn link_held(&mut self, missing: Vec<String>) -> Linking {
+        self.readdressed = false;
         match self.linker.link_held(self.linked_revision) {
             Some(snapshot) => {
                 self.linked = true;
@@ -228,8 +272,9 @@ impl Inbox {
         self.overdue
     }
 
-    /// Takes resources that were saved, and links them at once.
-    pub fn restore(&mut self, saved: Vec<(String, String, Stored)>) -> Option<CompiledSnapshot> {
+    /// Takes resources that were saved. They are linked by [`Self::link_restored`], once their host
+    /// names were asked for.
+    pub fn restore(&mut self, saved: Vec<(String, String, Stored)>) {
         let mut hosts = Vec::new();
         for (type_url, name, stored) in saved {
             let Some(type_url) = TYPES.into_iter().find(|known| *known == type_url) else {
@@ -259,13 +304,21 @@ impl Inbox {
         self.contested.clear();
         // All that there were, if any.
         self.linker.hosts_told();
-        let revision = self.mark.map(|mark| mark.revision);
         if self.marks == Marks::Sent {
             self.marks = Marks::Remembered;
         }
         self.rejected.clear();
         self.mark_pending = false;
         self.changed = false;
+    }
+
+    /// Links what was restored. A host name that is not answered yet has no address for now.
+    pub fn link_restored(&mut self) -> Option<CompiledSnapshot> {
+        for query in self.linker.wanted_names().keys() {
+            self.linker.resolved(query, None);
+        }
+        self.readdressed = false;
+        let revision = self.mark.map(|mark| mark.revision);
         match self.linker.link(revision) {
             Link::Ready(snapshot) => {
                 self.linked_revision = revision;

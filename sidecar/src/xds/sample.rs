@@ -1,4 +1,5 @@
 //! Resources for tests, as small as they can be.
+#![allow(dead_code, reason = "each test needs some of it")]
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -24,7 +25,7 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
 };
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, Duration};
 use segue_proto::extension::v1::SnapshotMark;
 use segue_shared::extension::{pack, pack_as};
 use segue_shared::xds_names::type_urls;
@@ -123,10 +124,25 @@ pub fn tls_cluster(name: &str) -> Any {
     pack(&Cluster { transport_socket: Some(socket), ..eds(name) })
 }
 
+/// A cluster with one endpoint that is a host name, asked for ten times a second.
+#[allow(deprecated, reason = "the field that control planes still send")]
+pub fn dns_cluster(name: &str, host: &str, port: u16) -> Any {
+    pack(&Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(1)),
+        load_assignment: Some(one_endpoint(name, host, port)),
+        dns_refresh_rate: Some(Duration { seconds: 0, nanos: 100_000_000 }),
+        ..eds(name)
+    })
+}
+
 /// One endpoint on this machine.
 pub fn assignment(name: &str, port: u16) -> Any {
+    pack(&one_endpoint(name, "127.0.0.1", port))
+}
+
+fn one_endpoint(name: &str, host: &str, port: u16) -> ClusterLoadAssignment {
     let socket = SocketAddress {
-        address: "127.0.0.1".to_owned(),
+        address: host.to_owned(),
         port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
         ..Default::default()
     };
@@ -138,11 +154,11 @@ pub fn assignment(name: &str, port: u16) -> Any {
         host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         ..Default::default()
     };
-    pack(&ClusterLoadAssignment {
+    ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
         ..Default::default()
-    })
+    }
 }
 
 /// The end of a snapshot.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::control_plane::ControlPlanes;
+use crate::dns::{DnsSettings, NamesStatus};
 
 /// How to reach the control plane, and who asks.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct XdsSettings {
     /// Time for a first `SnapshotMark` after everything links. A control plane that sends none by
     /// then is taken for one that has none, and every linked change is activated. Default 2 s.
     pub mark_timeout: Duration,
+    /// Who is asked for the host names of clusters.
+    pub dns: DnsSettings,
 }
 
 impl XdsSettings {
@@ -38,6 +41,7 @@ impl XdsSettings {
             data_dir: None,
             resource_timeout: Duration::from_secs(15),
             mark_timeout: Duration::from_secs(2),
+            dns: DnsSettings::default(),
         }
     }
 }
@@ -71,6 +75,8 @@ pub struct XdsStatus {
     pub last_update: Option<Instant>,
     /// Why the last stream ended.
     pub last_error: Option<String>,
+    /// What is done for the host names of clusters.
+    pub dns: NamesStatus,
     /// Whether a snapshot serves: from disk or from the control plane.
     pub has_snapshot: bool,
 }

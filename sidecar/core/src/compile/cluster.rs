@@ -2,7 +2,7 @@
 //!
 //! | field | taken |
 //! |---|---|
-//! | `type` | `EDS` over ADS and `STATIC` with `load_assignment`; all else is refused |
+//! | `type`, `cluster_type`, fields of DNS | see `discovery` |
 //! | `connect_timeout` | yes, default 5 s |
 //! | `circuit_breakers.thresholds[]` of default priority | `max_connections`, `max_pending_requests`, `max_requests`; for retries see `judgement` |
 //! | `typed_extension_protocol_options`: `HttpProtocolOptions` | `explicit_http_config` with HTTP/1 or HTTP/2, `common_http_protocol_options`: `idle_timeout`, `max_connection_duration` (0 = none) |
@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::core::v3::transport_socket;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
@@ -29,11 +28,11 @@ use segue_shared::ids::{ServiceName, VersionLabel};
 use segue_shared::xds_names::parse_cluster;
 
 use super::balancer;
-use super::endpoint::assignment;
-use super::field::{duration, over_ads, refuse, unsupported};
+use super::discovery::{EndpointSource, source};
+use super::field::{duration, refuse, unsupported};
 use super::judgement;
 use crate::reject::Fault;
-use crate::snapshot::{Endpoint, HttpVersion, PoolLimits, Traffic};
+use crate::snapshot::{HttpVersion, PoolLimits, Traffic};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
@@ -53,15 +52,6 @@ pub struct ClusterSpec {
     pub limits: PoolLimits,
     pub traffic: Arc<Traffic>,
     pub source: EndpointSource,
-}
-
-/// Where endpoints come from.
-#[derive(Debug, PartialEq)]
-pub enum EndpointSource {
-    /// The load assignment of this name.
-    Eds(Arc<str>),
-    /// The cluster itself.
-    Static(Arc<[Endpoint]>),
 }
 
 pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
@@ -93,34 +83,6 @@ pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
         traffic: traffic.into(),
         source: source(message)?,
     })
-}
-
-fn source(message: &PbCluster) -> Result<EndpointSource, Fault> {
-    let kind = match &message.cluster_discovery_type {
-        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind)
-            .map_err(|_| Fault::at("type", format!("{kind} is unknown")))?,
-        Some(ClusterDiscoveryType::ClusterType(_)) => return Err(unsupported("cluster_type")),
-        None => DiscoveryType::Static,
-    };
-    match kind {
-        DiscoveryType::Eds => {
-            let eds = message
-                .eds_cluster_config
-                .as_ref()
-                .ok_or_else(|| Fault::at("eds_cluster_config", "must be set for type EDS"))?;
-            over_ads("eds_cluster_config.eds_config", eds.eds_config.as_ref())?;
-            let name = if eds.service_name.is_empty() { &message.name } else { &eds.service_name };
-            Ok(EndpointSource::Eds(name.as_str().into()))
-        }
-        DiscoveryType::Static => match &message.load_assignment {
-            Some(inline) => {
-                let inline = assignment(inline).map_err(|fault| fault.under("load_assignment"))?;
-                Ok(EndpointSource::Static(inline.endpoints))
-            }
-            None => Err(Fault::at("load_assignment", "must be set for type STATIC")),
-        },
-        other => Err(Fault::at("type", format!("{} is not supported", other.as_str_name()))),
-    }
 }
 
 fn plain_text(message: &PbCluster) -> Result<(), Fault> {

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `cluster_name`, `endpoints[].lb_endpoints[]`, `load_balancing_weight` of endpoints | yes |
 //! | `health_status` | `UNHEALTHY`, `DRAINING` and `TIMEOUT` are left out |
-//! | `address.socket_address` | TCP with an IP literal and a port number; all else is refused |
+//! | `address.socket_address` | TCP with an IP literal and a port number; all else is refused. In clusters that ask DNS (see `discovery`) a host name as well |
+//! | `additional_addresses` | as `address`, up to 32; tried in turns of family (RFC 8305) |
 //! | `priority` | yes, up to 128 |
 //! | `locality`, `load_balancing_weight` of localities, `metadata`, `hostname`, `health_check_config` | ignored: they tune |
 //! | `policy.drop_overloads`, endpoints by name or collection | refused |
@@ -15,16 +16,21 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as PbAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus};
+use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, SocketAddress};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint as PbEndpoint, LbEndpoint,
+};
 
 use super::field::{refuse, unsupported};
+use crate::dns::interleaved;
 use crate::reject::Fault;
 use crate::snapshot::Endpoint;
 
 /// Envoy's own bound.
 const MOST_PRIORITY: u32 = 128;
+/// Further addresses of one endpoint.
+const MOST_ADDITIONAL: usize = 32;
 
 /// The endpoints of one cluster that may be picked.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,12 +39,34 @@ pub struct Assignment {
     pub endpoints: Arc<[Endpoint]>,
 }
 
+/// An endpoint, wherever it is, and its place among the others.
+#[derive(Debug)]
+pub(crate) struct Placed<T> {
+    pub at: T,
+    pub weight: u32,
+    pub priority: u32,
+}
+
 pub(crate) fn assignment(message: &ClusterLoadAssignment) -> Result<Assignment, Fault> {
+    let mut usable: Vec<Endpoint> = Vec::new();
+    let mut seen = HashSet::new();
+    for Placed { at: (address, others), weight, priority } in placed(message, addresses)? {
+        if seen.insert(address) {
+            usable.push(Endpoint { address, others, weight, priority });
+        }
+    }
+    Ok(Assignment { name: message.cluster_name.as_str().into(), endpoints: usable.into() })
+}
+
+/// The endpoints that may be picked, each as `read` has it.
+pub(crate) fn placed<T>(
+    message: &ClusterLoadAssignment,
+    read: impl Fn(&PbEndpoint) -> Result<T, Fault>,
+) -> Result<Vec<Placed<T>>, Fault> {
     if let Some(policy) = &message.policy {
         refuse(!policy.drop_overloads.is_empty(), "policy.drop_overloads")?;
     }
-    let mut usable: Vec<Endpoint> = Vec::new();
-    let mut seen = HashSet::new();
+    let mut usable = Vec::new();
     for (i, locality) in message.endpoints.iter().enumerate() {
         refuse(locality.lb_config.is_some(), &format!("endpoints[{i}].lb_config"))?;
         if locality.priority > MOST_PRIORITY {
@@ -46,14 +74,14 @@ pub(crate) fn assignment(message: &ClusterLoadAssignment) -> Result<Assignment, 
             return Err(Fault::at(format!("endpoints[{i}].priority"), reason));
         }
         for (j, endpoint) in locality.lb_endpoints.iter().enumerate() {
-            let compiled = lb_endpoint(endpoint)
+            let (at, weight) = lb_endpoint(endpoint, &read)
                 .map_err(|fault| fault.under(&format!("endpoints[{i}].lb_endpoints[{j}]")))?;
-            if may_be_picked(endpoint.health_status) && seen.insert(compiled.address) {
-                usable.push(Endpoint { priority: locality.priority, ..compiled });
+            if may_be_picked(endpoint.health_status) {
+                usable.push(Placed { at, weight, priority: locality.priority });
             }
         }
     }
-    Ok(Assignment { name: message.cluster_name.as_str().into(), endpoints: usable.into() })
+    Ok(usable)
 }
 
 fn may_be_picked(health: i32) -> bool {
@@ -63,34 +91,57 @@ fn may_be_picked(health: i32) -> bool {
     )
 }
 
-fn lb_endpoint(endpoint: &LbEndpoint) -> Result<Endpoint, Fault> {
+fn lb_endpoint<T>(
+    endpoint: &LbEndpoint,
+    read: impl Fn(&PbEndpoint) -> Result<T, Fault>,
+) -> Result<(T, u32), Fault> {
     let weight = endpoint.load_balancing_weight.as_ref().map_or(1, |weight| weight.value);
     if weight == 0 {
         return Err(Fault::at("load_balancing_weight", "must be at least 1"));
     }
-    let address = match &endpoint.host_identifier {
+    let at = match &endpoint.host_identifier {
         Some(HostIdentifier::Endpoint(endpoint)) => {
-            socket_address(endpoint.address.as_ref()).map_err(|fault| fault.under("endpoint"))?
+            read(endpoint).map_err(|fault| fault.under("endpoint"))?
         }
         Some(HostIdentifier::EndpointName(_)) => return Err(unsupported("endpoint_name")),
         None => return Err(Fault::at("endpoint", "must be set")),
     };
-    Ok(Endpoint { weight, ..Endpoint::new(address) })
+    Ok((at, weight))
 }
 
-fn socket_address(address: Option<&Address>) -> Result<SocketAddr, Fault> {
+fn addresses(endpoint: &PbEndpoint) -> Result<(SocketAddr, Arc<[SocketAddr]>), Fault> {
+    let literal = |address: Option<&Address>| {
+        let (socket, port) = socket_address(address)?;
+        let ip: IpAddr = socket.address.parse().map_err(|_| {
+            let reason = format!("{:?} is no IP address", socket.address);
+            Fault::at("address.socket_address.address", reason)
+        })?;
+        Ok(SocketAddr::new(ip, port))
+    };
+    let mut all = vec![literal(endpoint.address.as_ref())?];
+    if endpoint.additional_addresses.len() > MOST_ADDITIONAL {
+        let reason = format!("must be at most {MOST_ADDITIONAL}");
+        return Err(Fault::at("additional_addresses", reason));
+    }
+    for (i, additional) in endpoint.additional_addresses.iter().enumerate() {
+        let further = literal(additional.address.as_ref());
+        all.push(further.map_err(|fault| fault.under(&format!("additional_addresses[{i}]")))?);
+    }
+    let ordered = interleaved(&all);
+    Ok((all[0], ordered[1..].into()))
+}
+
+/// The address of an endpoint, whatever its host is, and its port.
+pub(crate) fn socket_address(address: Option<&Address>) -> Result<(&SocketAddress, u16), Fault> {
     match address.and_then(|address| address.address.as_ref()) {
         Some(PbAddress::SocketAddress(socket)) => {
             let field = |name: &str| format!("address.socket_address.{name}");
             refuse(socket.protocol != 0, &field("protocol"))?;
-            let ip: IpAddr = socket.address.parse().map_err(|_| {
-                Fault::at(field("address"), format!("{:?} is no IP address", socket.address))
-            })?;
             match &socket.port_specifier {
                 Some(PortSpecifier::PortValue(port)) => u16::try_from(*port)
                     .ok()
                     .filter(|port| *port > 0)
-                    .map(|port| SocketAddr::new(ip, port))
+                    .map(|port| (socket, port))
                     .ok_or_else(|| Fault::at(field("port_value"), "is no port")),
                 Some(PortSpecifier::NamedPort(_)) => Err(unsupported(&field("named_port"))),
                 None => Err(Fault::at(field("port_value"), "must be set")),

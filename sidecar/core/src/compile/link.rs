@@ -3,6 +3,7 @@
 
 mod admit;
 mod host;
+mod names;
 mod place;
 mod tcp;
 
@@ -14,9 +15,11 @@ use segue_shared::xds_names::{OUTBOUND_LISTENER, short_type, type_urls};
 
 use self::admit::KeptHost;
 use self::host::{Configuration, Domains, Host, Routes};
+use self::names::Names;
 use self::place::Places;
 use self::tcp::TcpService;
-use super::cluster::{ClusterSpec, EndpointSource};
+use super::cluster::ClusterSpec;
+use super::discovery::EndpointSource;
 use super::endpoint::Assignment;
 use super::listener::Direction;
 use crate::balance;
@@ -36,6 +39,7 @@ pub struct Linker {
     places: Places,
     clusters: BTreeMap<Arc<str>, Arc<ClusterSpec>>,
     assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
+    names: Names,
     /// Clusters as last linked, so that an unchanged one stays the same `Arc`.
     linked: HashMap<Arc<str>, LinkedCluster>,
     /// Routes as last linked.
@@ -113,7 +117,7 @@ impl Linker {
         specs
             .filter_map(|spec| match &spec.source {
                 EndpointSource::Eds(name) => Some(name.to_string()),
-                EndpointSource::Static(_) => None,
+                EndpointSource::Static(_) | EndpointSource::Dns(_) => None,
             })
             .collect()
     }
@@ -253,14 +257,18 @@ impl Linker {
     /// A cluster with its endpoints, or what is missing to it.
     fn cluster(&mut self, name: &Arc<str>) -> Result<Arc<Cluster>, String> {
         let spec = self.clusters.get(name).ok_or_else(|| named(type_urls::CLUSTER, name))?;
+        let before = self.linked.get(name);
         let endpoints: &Arc<[Endpoint]> = match &spec.source {
             EndpointSource::Static(endpoints) => endpoints,
             EndpointSource::Eds(name) => match self.assignments.get(name) {
                 Some(assignment) => &assignment.endpoints,
                 None => return Err(named(type_urls::ENDPOINT, name)),
             },
+            EndpointSource::Dns(dns) => {
+                let before = before.map_or(&[][..], |before| &before.endpoints);
+                self.names.endpoints(name, dns, before)?
+            }
         };
-        let before = self.linked.get(name);
         if let Some(before) = before
             && Arc::ptr_eq(&before.spec, spec)
             && Arc::ptr_eq(&before.endpoints, endpoints)

@@ -4,6 +4,7 @@ mod action;
 mod balancer;
 mod cluster;
 mod cluster_names;
+mod discovery;
 mod endpoint;
 mod extension;
 mod fault;
@@ -18,7 +19,8 @@ mod route;
 mod route_match;
 mod tcp;
 
-pub use cluster::{ClusterSpec, EndpointSource};
+pub use cluster::ClusterSpec;
+pub use discovery::EndpointSource;
 pub use endpoint::Assignment;
 pub use link::{Link, Linker};
 pub use listener::{Direction, Listener, RouteSource};

@@ -103,7 +103,11 @@ impl Default for PoolLimits {
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Where it is known by.
     pub address: SocketAddr,
+    /// Further addresses of the same instance, in the order in which they are tried where the first
+    /// one does not answer at once; mostly none.
+    pub others: Arc<[SocketAddr]>,
     /// Share among the endpoints of its priority, at least 1.
     pub weight: u32,
     /// The lowest goes first; the next ones take what it cannot.
@@ -113,7 +117,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// An instance of weight 1 that goes first.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1, priority: 0 }
+        Self { address, others: Arc::default(), weight: 1, priority: 0 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole conversations with a control plane, without I/O: responses in, requests out.
 
+mod names;
 mod wildcard;
 
 use std::collections::HashMap;
@@ -228,7 +229,8 @@ fn what_was_saved_serves_and_tells_its_versions() {
             .map(move |(name, stored)| (type_url.to_owned(), name.to_string(), stored))
     });
     let mut restored = Inbox::default();
-    let snapshot = restored.restore(saved.collect()).unwrap();
+    restored.restore(saved.collect());
+    let snapshot = restored.link_restored().unwrap();
     assert_eq!(snapshot.revision, Some(Revision(1)));
     assert_eq!(restored.versions(ENDPOINT), inbox.versions(ENDPOINT));
     assert!(matches!(restored.link(), Linking::Idle));

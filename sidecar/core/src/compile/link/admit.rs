@@ -51,7 +51,10 @@ impl Linker {
                     return Err(reject);
                 }
             }
-            Compiled::Cluster(it) => drop(self.clusters.insert(Arc::clone(&it.name), it)),
+            Compiled::Cluster(it) => {
+                self.names.put(&it);
+                self.clusters.insert(Arc::clone(&it.name), it);
+            }
             Compiled::Assignment(it) => drop(self.assignments.insert(Arc::clone(&it.name), it)),
             Compiled::Mark(_) => {}
         }
@@ -156,7 +159,10 @@ impl Linker {
                 self.release_host(name);
                 self.hosts.remove(name);
             }
-            type_urls::CLUSTER => drop(self.clusters.remove(name)),
+            type_urls::CLUSTER => {
+                self.names.remove(name);
+                self.clusters.remove(name);
+            }
             type_urls::ENDPOINT => drop(self.assignments.remove(name)),
             _ => {}
         }

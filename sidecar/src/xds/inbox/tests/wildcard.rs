@@ -226,7 +226,8 @@ fn where_nobody_answers_all_is_asked_for_by_name() {
             .map(move |(name, stored)| (type_url.to_owned(), name.to_string(), stored))
     });
     let mut inbox = Inbox::default();
-    let snapshot = inbox.restore(saved.collect()).unwrap();
+    inbox.restore(saved.collect());
+    let snapshot = inbox.link_restored().unwrap();
     assert!(snapshot.routes.virtual_host("chat").is_some());
     let (mut stream, first) = open(&inbox);
     let asked: Vec<&str> = first.iter().map(|it| it.type_url.as_str()).collect();
