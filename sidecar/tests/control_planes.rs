@@ -3,7 +3,6 @@
 
 mod plane;
 #[path = "../src/xds/sample.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
 mod sample;
 
 use std::net::SocketAddr;
