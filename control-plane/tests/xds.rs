@@ -203,6 +203,7 @@ fn chat(revision: u64, versions: &[(&str, u16)]) -> MeshConfig {
     let version = |&(label, port): &(&str, u16)| Version {
         label: label.parse().unwrap(),
         endpoints: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+        localities: Vec::new(),
         dns: None,
     };
     let service = Service {

@@ -114,6 +114,7 @@ pub async fn start_with(
         XdsSettings {
             service: settings.service.to_string(),
             version: settings.version.to_string(),
+            locality: settings.locality(),
             protocol: settings.xds_protocol.into(),
             data_dir: settings.data_dir.clone(),
             dns: settings.dns(),

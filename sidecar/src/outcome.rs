@@ -62,6 +62,7 @@ pub struct Slot {
     connects: AtomicU64,
     connect_failures: AtomicU64,
     connections_lost: AtomicU64,
+    cross_locality: AtomicU64,
     classes: [AtomicU64; 6],
     latency: [AtomicU64; 15],
     latency_micros: AtomicU64,
@@ -102,6 +103,8 @@ pub struct Totals {
     pub connect_failures: u64,
     /// Connections whose peer did not answer any more.
     pub connections_lost: u64,
+    /// Attempts that went to another locality than the sidecar's own.
+    pub cross_locality: u64,
     /// Answers by class: 1xx to 5xx, and none at all.
     pub classes: [u64; 6],
     /// Requests by latency, one for each of [`LATENCY_BOUNDS`] and the rest.
@@ -225,6 +228,7 @@ impl ClusterCounters {
             totals.connects += slot.connects.load(Relaxed);
             totals.connect_failures += slot.connect_failures.load(Relaxed);
             totals.connections_lost += slot.connections_lost.load(Relaxed);
+            totals.cross_locality += slot.cross_locality.load(Relaxed);
             totals.latency_micros += slot.latency_micros.load(Relaxed);
             totals.tunnels += slot.tunnels.load(Relaxed);
             for (total, bytes) in totals.tunnel_bytes.iter_mut().zip(&slot.tunnel_bytes) {
@@ -310,6 +314,11 @@ impl Slot {
     /// A connection was given up, since its peer does not answer any more.
     pub fn connection_lost(&self) {
         add(&self.connections_lost, 1);
+    }
+
+    /// An attempt went to another locality than the sidecar's own.
+    pub fn left_locality(&self) {
+        add(&self.cross_locality, 1);
     }
 
     /// A caller's connection is passed through as it is.

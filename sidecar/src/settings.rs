@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use segue_shared::ids::{ServiceName, VersionLabel};
 use segue_sidecar_core::canonical::{self, AddressRange};
+use segue_sidecar_core::snapshot::Locality;
 
 use crate::access_log::{AccessLog, AccessLogError, Logged};
 use crate::control_plane::ControlPlanes;
@@ -33,6 +34,16 @@ pub struct Settings {
     /// Name of this sidecar, unique in the mesh [default: service, version and process id]
     #[arg(long, env = "SEGUE_NODE_ID", value_name = "ID")]
     pub node_id: Option<String>,
+    /// Region that the sidecar runs in, as the localities of services name it; with it, or with a
+    /// zone, callers keep to their own locality where a policy says so
+    #[arg(long, env = "SEGUE_REGION", value_name = "NAME", default_value = "")]
+    pub region: String,
+    /// Zone of the region
+    #[arg(long, env = "SEGUE_ZONE", value_name = "NAME", default_value = "")]
+    pub zone: String,
+    /// Part of the zone, such as a rack
+    #[arg(long, env = "SEGUE_SUB_ZONE", value_name = "NAME", default_value = "")]
+    pub sub_zone: String,
     /// URLs of the control planes' xDS ports, separated by commas; they must serve one
     /// configuration. The sidecar follows one of them, chosen by its node id, and goes on to the next
     /// when that one is away, or behind what runs here already; it goes back to an older revision only
@@ -323,6 +334,15 @@ impl Settings {
             ca_file: self.control_plane_ca.clone(),
             identity_files: self.control_plane_cert.clone().zip(self.control_plane_key.clone()),
             ..ControlPlanes::at(self.control_plane.iter().map(|url| url.trim()))
+        }
+    }
+
+    /// Where the sidecar runs.
+    pub fn locality(&self) -> Locality {
+        Locality {
+            region: self.region.as_str().into(),
+            zone: self.zone.as_str().into(),
+            sub_zone: self.sub_zone.as_str().into(),
         }
     }
 

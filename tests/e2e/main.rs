@@ -17,6 +17,7 @@ mod replicas;
 mod serving;
 mod soak;
 mod takeover;
+mod zones;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

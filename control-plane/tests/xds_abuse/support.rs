@@ -60,6 +60,7 @@ impl Server {
             versions: vec![Version {
                 label: "v1".parse().unwrap(),
                 endpoints: vec![([127, 0, 0, 1], 9000).into()],
+                localities: Vec::new(),
                 dns: None,
             }],
             default_version: "v1".parse().unwrap(),

@@ -76,8 +76,10 @@ fn number(value: u32) -> Option<UInt32Value> {
 
 #[test]
 fn the_first_known_policy_of_the_list_decides() {
-    let ewma =
-        pack_as(&type_url("segue.extension.v1.PeakEwma"), &PeakEwma { slow_start_millis: 1500 });
+    let ewma = pack_as(
+        &type_url("segue.extension.v1.PeakEwma"),
+        &PeakEwma { slow_start_millis: 1500, all_local_from: 0 },
+    );
     let least = pack(&LeastRequest {
         choice_count: number(3),
         slow_start_config: Some(SlowStartConfig {

@@ -128,11 +128,20 @@ fn cluster(cluster: &Cluster) -> Value {
         .endpoints
         .iter()
         .map(|it| {
-            json!({
+            let mut value = json!({
                 "address": it.address.to_string(),
                 "weight": it.weight,
                 "priority": it.priority,
-            })
+            });
+            if !it.others.is_empty() {
+                let others: Vec<String> = it.others.iter().map(ToString::to_string).collect();
+                value["furtherAddresses"] = others.into();
+            }
+            if let Some(locality) = &it.locality {
+                value["locality"] = locality.to_string().into();
+                value["localityWeight"] = it.locality_weight.into();
+            }
+            value
         })
         .collect();
     json!({

@@ -65,7 +65,7 @@ pub fn render(admin: &Admin) -> String {
 
 type Value = fn(&Totals) -> u64;
 
-const SIMPLE: [(&str, &str, &str, Value); 18] = [
+const SIMPLE: [(&str, &str, &str, Value); 19] = [
     ("segue_requests_total", "Requests sent to a version.", "counter", |t| t.requests),
     (
         "segue_request_failures_total",
@@ -117,6 +117,12 @@ const SIMPLE: [(&str, &str, &str, Value); 18] = [
         "HTTP/2 connections given up, since no ping was answered.",
         "counter",
         |t| t.connections_lost,
+    ),
+    (
+        "segue_upstream_cross_locality_total",
+        "Attempts that went to another locality than the sidecar's, where localities matter.",
+        "counter",
+        |t| t.cross_locality,
     ),
     (
         "segue_tunnels_total",

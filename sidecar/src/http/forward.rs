@@ -82,6 +82,9 @@ pub async fn forward(
         let ask = Ask { turn: living.cluster.turn(), draw: worker.draw(), hash, not: tried };
         let (at, instance) = living.instances.pick(cluster, ask).ok_or(Reject::NoEndpoint)?;
         let running = instance.run();
+        if living.instances.is_elsewhere(at) {
+            living.cluster.counters.slot(worker.index).left_locality();
+        }
         let begun = living.instances.measures().then(Instant::now);
         if grpc {
             tell_deadline(request, deadline);

@@ -49,6 +49,9 @@ pub async fn open(worker: &Worker, wanted: Wanted<'_>) -> Option<Result<Passage,
             return Some(Err(Refusal::NoEndpoint));
         };
         let running = instance.run();
+        if living.instances.is_elsewhere(at) {
+            living.cluster.counters.slot(worker.index).left_locality();
+        }
         match instance.pool.open_tcp(cluster).await {
             Ok((stream, open)) => {
                 living.instances.observe(cluster, at, worker.index, Sign::Good);

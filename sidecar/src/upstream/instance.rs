@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_sidecar_core::balance::{self, Ask, Ewma, Load, Pickable};
-use segue_sidecar_core::snapshot::{Algorithm, Cluster, Endpoint, HttpVersion, Traffic};
+use segue_sidecar_core::snapshot::{Algorithm, Callers, Cluster, Endpoint, HttpVersion, Traffic};
 use tokio::time::Instant;
 
 use super::line::Line;
@@ -34,7 +34,10 @@ pub struct Instances {
     of: Arc<[Endpoint]>,
     http: HttpVersion,
     traffic: Arc<Traffic>,
+    callers: Option<Arc<Callers>>,
     all: Box<[Rc<Instance>]>,
+    /// Which of them are in another locality than the sidecar; empty where localities do not matter.
+    elsewhere: Box<[bool]>,
     watched: Option<Watched>,
     pickable: RefCell<Pickable>,
     /// How many changes of health `pickable` has seen.
@@ -120,7 +123,9 @@ impl Instances {
             of: Arc::clone(&cluster.endpoints),
             http: cluster.http,
             traffic: Arc::clone(&cluster.traffic),
+            callers: cluster.callers.clone(),
             all,
+            elsewhere: elsewhere(cluster),
             seen: Cell::new(watched.as_ref().map_or(0, |watched| watched.cluster.changes())),
             watched,
             pickable: RefCell::default(),
@@ -134,6 +139,7 @@ impl Instances {
         Arc::ptr_eq(&self.of, &cluster.endpoints)
             && self.http == cluster.http
             && Arc::ptr_eq(&self.traffic, &cluster.traffic)
+            && self.callers == cluster.callers
     }
 
     /// The place of the endpoint that a request goes to.
@@ -154,6 +160,11 @@ impl Instances {
     /// Whether latencies matter.
     pub fn measures(&self) -> bool {
         self.traffic.algorithm == Algorithm::PeakEwma
+    }
+
+    /// Whether the endpoint at a place is in another locality than the sidecar, where that matters.
+    pub fn is_elsewhere(&self, at: usize) -> bool {
+        self.elsewhere.get(at).is_some_and(|elsewhere| *elsewhere)
     }
 
     /// Whether it matters how they answer.
@@ -192,7 +203,8 @@ impl Instances {
             let endpoint = self.watched.as_ref().and_then(|watched| watched.endpoints.get(at));
             endpoint.is_none_or(|endpoint| endpoint.is_good())
         };
-        Pickable::new(&self.of, good, self.traffic.panic_percent)
+        let Traffic { panic_percent, localities, .. } = *self.traffic;
+        Pickable::by_locality(&self.of, good, panic_percent, localities, self.callers.as_deref())
     }
 }
 
@@ -223,6 +235,12 @@ impl Load for Seen<'_> {
         let Some(joined) = self.at(at).and_then(|it| it.joined.get()) else { return 1.0 };
         balance::share(now.saturating_duration_since(joined), self.instances.traffic.slow_start)
     }
+}
+
+fn elsewhere(cluster: &Cluster) -> Box<[bool]> {
+    let Some(callers) = &cluster.callers else { return Box::default() };
+    let is_own = |endpoint: &Endpoint| endpoint.locality.as_deref() == Some(&callers.own);
+    cluster.endpoints.iter().map(|endpoint| !is_own(endpoint)).collect()
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -98,6 +98,7 @@ impl<W: Warm> Follower<W> {
     ) -> Self {
         let mut inbox = Inbox::default();
         inbox.follow_one_of(settings.control_planes.urls.len());
+        inbox.stand_at(settings.locality.clone(), &settings.service);
         Self {
             questions,
             saver: Saver::new(settings.data_dir.clone()),

@@ -17,7 +17,7 @@ use segue_shared::xds_names::type_urls;
 use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
 use segue_sidecar_core::dns::{Query, Refresh};
 use segue_sidecar_core::reject::Reject;
-use segue_sidecar_core::snapshot::CompiledSnapshot;
+use segue_sidecar_core::snapshot::{CompiledSnapshot, Locality};
 
 pub(crate) use self::lower::Lower;
 use self::lower::LowerMarks;
@@ -352,6 +352,11 @@ impl Inbox {
 
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Where this sidecar is, and the service that it stands next to, before anything comes.
+    pub fn stand_at(&mut self, locality: Locality, service: &str) {
+        self.linker.at(locality, service);
     }
 
     /// How many control planes there are to go to; one until this is told.

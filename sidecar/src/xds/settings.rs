@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use segue_sidecar_core::snapshot::Locality;
+
 use crate::control_plane::ControlPlanes;
 use crate::dns::{DnsSettings, NamesStatus};
 
@@ -16,6 +18,8 @@ pub struct XdsSettings {
     pub service: String,
     /// Version of it.
     pub version: String,
+    /// Where it runs; unknown by default.
+    pub locality: Locality,
     pub protocol: XdsProtocol,
     /// Where the last good resources are kept. `None`: nowhere.
     pub data_dir: Option<PathBuf>,
@@ -37,6 +41,7 @@ impl XdsSettings {
             node_id: node_id.into(),
             service: String::new(),
             version: String::new(),
+            locality: Locality::default(),
             protocol: XdsProtocol::default(),
             data_dir: None,
             resource_timeout: Duration::from_secs(15),

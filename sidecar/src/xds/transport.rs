@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use envoy_types::pb::envoy::config::core::v3::{Locality as PbLocality, Node};
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -158,6 +158,11 @@ pub(crate) fn node(settings: &XdsSettings) -> Node {
         id: settings.node_id.clone(),
         cluster: settings.service.clone(),
         metadata: Some(Struct { fields }),
+        locality: (!settings.locality.is_unknown()).then(|| PbLocality {
+            region: settings.locality.region.to_string(),
+            zone: settings.locality.zone.to_string(),
+            sub_zone: settings.locality.sub_zone.to_string(),
+        }),
         user_agent_name: "segue-sidecar".to_owned(),
         user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(
             env!("CARGO_PKG_VERSION").to_owned(),

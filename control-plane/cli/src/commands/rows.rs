@@ -107,7 +107,12 @@ fn wide_service_cells(service: &Service) -> Vec<String> {
         .iter()
         .map(|version| {
             let place = match version.dns.as_str() {
-                "" => version.endpoints.join(","),
+                "" => {
+                    let local = version.localities.iter().flat_map(|it| &it.endpoints);
+                    let all: Vec<&str> =
+                        version.endpoints.iter().chain(local).map(String::as_str).collect();
+                    all.join(",")
+                }
                 dns => dns.to_owned(),
             };
             format!("{}={place}", version.name)

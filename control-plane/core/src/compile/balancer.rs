@@ -19,19 +19,25 @@ use segue_proto::extension::v1::PeakEwma;
 use segue_shared::extension::{pack, pack_as, type_url};
 
 use super::extension::duration;
-use super::{NodeKind, split};
-use crate::config::mesh::{Algorithm, Balancer, Hashing};
+use super::{NodeKind, localities, split};
+use crate::config::mesh::{Algorithm, Balancer, Hashing, Localities};
 
 /// `None` where endpoints take turns, which every client does unasked.
 pub(super) fn compile(balancer: &Balancer, kind: NodeKind) -> Option<LoadBalancingPolicy> {
-    if balancer.algorithm == Algorithm::RoundRobin && balancer.slow_start.is_zero() {
+    // What force there is to stay has a field only in the policy itself.
+    let forced = localities::is_forced(balancer.localities) && kind != NodeKind::Grpc;
+    let plain = balancer.slow_start.is_zero() && !forced;
+    if balancer.algorithm == Algorithm::RoundRobin && plain {
         return None;
     }
-    let of = |algorithm: &Algorithm| typed(algorithm, balancer.slow_start);
+    let of = |algorithm: &Algorithm| typed(algorithm, balancer.slow_start, balancer.localities);
     let policies = match (&balancer.algorithm, kind) {
         // Clients of gRPC hash nothing but what their routes say, and start nobody slowly.
         (Algorithm::LeastRequest | Algorithm::PeakEwma, NodeKind::Grpc) => {
-            vec![typed(&Algorithm::LeastRequest, Duration::ZERO), of(&Algorithm::RoundRobin)]
+            vec![
+                typed(&Algorithm::LeastRequest, Duration::ZERO, Localities::Ignored),
+                of(&Algorithm::RoundRobin),
+            ]
         }
         (_, NodeKind::Grpc) => return None,
         (Algorithm::PeakEwma, NodeKind::Sidecar) => {
@@ -49,34 +55,60 @@ pub(super) fn compile(balancer: &Balancer, kind: NodeKind) -> Option<LoadBalanci
     Some(LoadBalancingPolicy { policies: policies.into_iter().map(policy).collect() })
 }
 
-fn typed(algorithm: &Algorithm, slow_start: Duration) -> (&'static str, Any) {
+fn typed(
+    algorithm: &Algorithm,
+    slow_start: Duration,
+    localities: Localities,
+) -> (&'static str, Any) {
+    let local = localities::of_policy(localities);
+    let weighted = localities::weighted(localities);
     let slow = (!slow_start.is_zero()).then(|| SlowStartConfig {
         slow_start_window: Some(duration(slow_start)),
         ..SlowStartConfig::default()
     });
     match algorithm {
         Algorithm::RoundRobin => {
-            let config = RoundRobin { slow_start_config: slow, ..RoundRobin::default() };
+            let config = RoundRobin { slow_start_config: slow, locality_lb_config: local };
             ("envoy.load_balancing_policies.round_robin", pack(&config))
         }
         Algorithm::LeastRequest => {
-            let config = LeastRequest { slow_start_config: slow, ..LeastRequest::default() };
+            let config = LeastRequest {
+                slow_start_config: slow,
+                locality_lb_config: local,
+                ..LeastRequest::default()
+            };
             ("envoy.load_balancing_policies.least_request", pack(&config))
         }
         Algorithm::PeakEwma => {
             let slow_start_millis = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX);
             let url = type_url("segue.extension.v1.PeakEwma");
-            ("segue.peak_ewma", pack_as(&url, &PeakEwma { slow_start_millis }))
+            let all_local_from = match localities {
+                Localities::ZoneAware { all_local_from, .. } => all_local_from.unwrap_or(0),
+                Localities::Ignored | Localities::Weighted => 0,
+            };
+            let config = PeakEwma { slow_start_millis, all_local_from };
+            ("segue.peak_ewma", pack_as(&url, &config))
         }
-        Algorithm::Random => ("envoy.load_balancing_policies.random", pack(&Random::default())),
+        Algorithm::Random => {
+            let config = Random { locality_lb_config: local };
+            ("envoy.load_balancing_policies.random", pack(&config))
+        }
         Algorithm::RingHash(of) => {
             let hashing = Some(hashing(of));
-            let config = RingHash { consistent_hashing_lb_config: hashing, ..RingHash::default() };
+            let config = RingHash {
+                consistent_hashing_lb_config: hashing,
+                locality_weighted_lb_config: weighted,
+                ..RingHash::default()
+            };
             ("envoy.load_balancing_policies.ring_hash", pack(&config))
         }
         Algorithm::Maglev(of) => {
             let hashing = Some(hashing(of));
-            let config = Maglev { consistent_hashing_lb_config: hashing, ..Maglev::default() };
+            let config = Maglev {
+                consistent_hashing_lb_config: hashing,
+                locality_weighted_lb_config: weighted,
+                ..Maglev::default()
+            };
             ("envoy.load_balancing_policies.maglev", pack(&config))
         }
     }

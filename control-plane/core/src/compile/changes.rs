@@ -99,8 +99,8 @@ fn of_service(old: &Service, new: &Service) -> Touched {
     let relabelled = !labels(old).eq(labels(new));
     let respoken = *protocol != new.protocol;
     let found = |version: &Version| {
-        let Version { label: _, endpoints, dns } = version;
-        (endpoints.clone(), dns.clone())
+        let Version { label: _, endpoints, localities, dns } = version;
+        (endpoints.clone(), localities.clone(), dns.clone())
     };
     Touched {
         entrance: relabelled

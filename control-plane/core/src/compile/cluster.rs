@@ -46,7 +46,7 @@ pub(super) fn compile(
     let timeout = traffic.and_then(|policy| policy.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
     let probed = traffic.and_then(|policy| policy.health_check.as_ref());
     Cluster {
-        common_lb_config: traffic.and_then(|policy| judgement::panic(&policy.balancer)),
+        common_lb_config: traffic.and_then(|policy| judgement::common(&policy.balancer)),
         outlier_detection: traffic.and_then(|it| it.outlier.as_ref()).map(judgement::outlier),
         health_checks: probed.into_iter().map(|it| judgement::probe(it, service)).collect(),
         connect_timeout: Some(duration(timeout)),

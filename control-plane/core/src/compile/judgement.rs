@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::r#type::v3::{CodecClientType, Int64Range, Percent};
 use envoy_types::pb::google::protobuf::{BoolValue, UInt32Value};
 
 use super::extension::duration;
+use super::localities;
 use crate::config::mesh::{self, Balancer, Outlier, Probe, Protocol, RetryBudget, Service};
 
 pub(super) fn outlier(policy: &Outlier) -> OutlierDetection {
@@ -70,10 +71,15 @@ pub(super) fn probe(check: &mesh::HealthCheck, service: &Service) -> HealthCheck
     }
 }
 
-pub(super) fn panic(balancer: &Balancer) -> Option<CommonLbConfig> {
-    let value = f64::from(balancer.panic_percent?);
-    let healthy_panic_threshold = Some(Percent { value });
-    Some(CommonLbConfig { healthy_panic_threshold, ..CommonLbConfig::default() })
+/// What all algorithms have in common; `None` where that is what every client does unasked.
+pub(super) fn common(balancer: &Balancer) -> Option<CommonLbConfig> {
+    let panic = balancer.panic_percent;
+    let common = CommonLbConfig {
+        healthy_panic_threshold: panic.map(|percent| Percent { value: f64::from(percent) }),
+        locality_config_specifier: localities::common(balancer.localities),
+        ..CommonLbConfig::default()
+    };
+    (common != CommonLbConfig::default()).then_some(common)
 }
 
 pub(super) fn retry_budget(budget: RetryBudget) -> thresholds::RetryBudget {

@@ -12,6 +12,7 @@ mod forward;
 mod grpc;
 mod judgement;
 mod listener;
+mod localities;
 mod matching;
 pub mod node;
 mod piece;

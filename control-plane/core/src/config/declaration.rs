@@ -285,6 +285,7 @@ impl Changed {
             spec.hosts.clear();
             for version in &mut spec.versions {
                 version.endpoints.clear();
+                version.localities.clear();
                 version.dns.clear();
             }
             Some(spec)

@@ -11,8 +11,8 @@ use imbl::OrdMap;
 use segue_shared::ids::{Revision, ServiceName, VersionLabel};
 
 pub use traffic::{
-    Algorithm, Balancer, Hashing, HealthCheck, Outlier, Probe, RetryBudget, SuccessRate,
-    TrafficPolicy,
+    Algorithm, Balancer, Hashing, HealthCheck, Localities, Outlier, Probe, RetryBudget,
+    SuccessRate, TrafficPolicy,
 };
 
 /// The whole configuration. Its maps share what did not change with the configuration before it, so
@@ -82,9 +82,22 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Version {
     pub label: VersionLabel,
+    /// Those of which it is not known where they are.
     pub endpoints: Vec<SocketAddr>,
+    pub localities: Vec<LocalEndpoints>,
     /// Host and port to be resolved.
     pub dns: Option<(String, u16)>,
+}
+
+/// Instances in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalEndpoints {
+    pub region: String,
+    pub zone: String,
+    pub sub_zone: String,
+    pub endpoints: Vec<SocketAddr>,
+    /// `None`: as many as there are endpoints.
+    pub weight: Option<u32>,
 }
 
 /// How requests to a service reach its versions.

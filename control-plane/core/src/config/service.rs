@@ -1,9 +1,12 @@
 //! Checks of a `Service`: versions, endpoints, hosts, dependencies.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use prost_types::Timestamp;
-use segue_proto::config::v1::{Lifecycle, Protocol as Spoken, ServiceSpec, Version};
+use segue_proto::config::v1::{
+    Lifecycle, LocalEndpoints, Protocol as Spoken, ServiceSpec, Version,
+};
 use segue_shared::ids::{DEFAULT_NAMESPACE, ServiceName};
 
 use super::format::{self, quoted};
@@ -91,7 +94,7 @@ fn further_hosts(key: &ResourceKey, spec: &ServiceSpec) -> Vec<String> {
 
 fn check_version(scope: &mut Scope<'_>, version: &Version, path: &str) -> Option<mesh::Version> {
     let sources = [
-        ("endpoints", !version.endpoints.is_empty()),
+        ("endpoints", !version.endpoints.is_empty() || !version.localities.is_empty()),
         ("dns", !version.dns.is_empty()),
         ("selector", !version.selector.is_empty()),
     ];
@@ -116,25 +119,70 @@ fn check_version(scope: &mut Scope<'_>, version: &Version, path: &str) -> Option
     if let Some(lifecycle) = &version.lifecycle {
         check_lifecycle(scope, lifecycle, &format!("{path}.lifecycle"));
     }
-    let mut endpoints = Vec::with_capacity(version.endpoints.len());
     let mut seen = BTreeMap::new();
-    for (i, text) in version.endpoints.iter().enumerate() {
+    let endpoints = check_endpoints(scope, &version.endpoints, path, &mut seen);
+    let localities = check_localities(scope, &version.localities, path, &mut seen);
+    Some(mesh::Version {
+        label: version.name.parse().ok()?,
+        endpoints,
+        localities,
+        dns: format::host_port(&version.dns),
+    })
+}
+
+/// The addresses under a path. `seen` are those of the version so far, and where they are.
+fn check_endpoints(
+    scope: &mut Scope<'_>,
+    texts: &[String],
+    path: &str,
+    seen: &mut BTreeMap<SocketAddr, String>,
+) -> Vec<SocketAddr> {
+    let mut endpoints = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
         // The form was checked when the resource was read.
         let Ok(address) = format::endpoint(text) else { continue };
-        if let Some(first) = seen.insert(address, i) {
+        let here = format!("{path}.endpoints[{i}]");
+        if let Some(first) = seen.insert(address, here.clone()) {
             scope.fault(
-                &format!("{path}.endpoints[{i}]"),
+                &here,
                 format!("the endpoint {text} is named twice"),
-                format!("also {path}.endpoints[{first}]"),
+                format!("also {first}"),
             );
         }
         endpoints.push(address);
     }
-    Some(mesh::Version {
-        label: version.name.parse().ok()?,
-        endpoints,
-        dns: format::host_port(&version.dns),
-    })
+    endpoints
+}
+
+fn check_localities(
+    scope: &mut Scope<'_>,
+    localities: &[LocalEndpoints],
+    path: &str,
+    seen: &mut BTreeMap<SocketAddr, String>,
+) -> Vec<mesh::LocalEndpoints> {
+    let mut places = BTreeMap::new();
+    let mut all = Vec::with_capacity(localities.len());
+    for (i, it) in localities.iter().enumerate() {
+        let path = format!("{path}.localities[{i}]");
+        let place = (&it.region, &it.zone, &it.sub_zone);
+        if [place.0, place.1, place.2].into_iter().all(String::is_empty) {
+            scope.fault(
+                &path,
+                "a locality has a name",
+                "such as zone: eu-1a; instances without one are written in `endpoints`",
+            );
+        } else if let Some(first) = places.insert(place, path.clone()) {
+            scope.fault(&path, "this locality is named twice", format!("also {first}"));
+        }
+        all.push(mesh::LocalEndpoints {
+            region: it.region.clone(),
+            zone: it.zone.clone(),
+            sub_zone: it.sub_zone.clone(),
+            endpoints: check_endpoints(scope, &it.endpoints, &path, seen),
+            weight: it.weight,
+        });
+    }
+    all
 }
 
 fn check_lifecycle(scope: &mut Scope<'_>, lifecycle: &Lifecycle, path: &str) {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use segue_proto::config::v1::health_check::Probe as Asked;
 use segue_proto::config::v1::load_balancer::Algorithm;
+use segue_proto::config::v1::localities::Mode;
 use segue_proto::config::v1::split_by::Key;
 use segue_proto::config::v1::{
-    HealthCheck, LoadBalancer, OutlierDetection, Protocol, ServiceSpec, SplitBy, TrafficPolicySpec,
+    HealthCheck, LoadBalancer, Localities, OutlierDetection, Protocol, ServiceSpec, SplitBy,
+    TrafficPolicySpec,
 };
 use segue_shared::ids::ServiceName;
 
@@ -90,7 +92,48 @@ fn check_balancer(scope: &mut Scope<'_>, balancer: &LoadBalancer) -> mesh::Balan
     let panic = &balancer.panic_threshold;
     let panic_percent = (!panic.is_empty())
         .then(|| whole_percent(scope, panic, 50, "spec.loadBalancer.panicThreshold"));
-    mesh::Balancer { algorithm, slow_start, panic_percent }
+    let localities = check_localities(scope, balancer.localities.as_ref(), hashes);
+    mesh::Balancer { algorithm, slow_start, panic_percent, localities }
+}
+
+fn check_localities(
+    scope: &mut Scope<'_>,
+    localities: Option<&Localities>,
+    hashes: bool,
+) -> mesh::Localities {
+    const MIN_ENDPOINTS: u32 = 6;
+    let Some(localities) = localities else { return mesh::Localities::Ignored };
+    let path = "spec.loadBalancer.localities";
+    match localities.mode() {
+        Mode::Weighted => {
+            for (field, told) in [
+                ("minEndpoints", localities.min_endpoints),
+                ("allLocalFrom", localities.all_local_from),
+            ] {
+                if told.is_some() {
+                    scope.fault(
+                        &format!("{path}.{field}"),
+                        "weighted localities take their weights, however many endpoints they have",
+                        "remove it, or use the mode ZoneAware",
+                    );
+                }
+            }
+            mesh::Localities::Weighted
+        }
+        Mode::Unspecified | Mode::ZoneAware => {
+            if hashes {
+                scope.fault(
+                    &format!("{path}.mode"),
+                    "RingHash and Maglev send a key to one endpoint, wherever its callers are",
+                    "use the mode Weighted, or another algorithm",
+                );
+            }
+            mesh::Localities::ZoneAware {
+                min_endpoints: localities.min_endpoints.unwrap_or(MIN_ENDPOINTS),
+                all_local_from: localities.all_local_from,
+            }
+        }
+    }
 }
 
 /// What is hashed. Random where nothing is, or nothing good.

@@ -58,6 +58,7 @@ fn mesh<'a>(hosts: impl IntoIterator<Item = (&'a str, &'a str)>) -> MeshConfig {
         let version = Version {
             label: "v1".parse().unwrap(),
             endpoints: Vec::new(),
+            localities: Vec::new(),
             dns: Some((host.to_owned(), 80)),
         };
         let service = Service {

@@ -7,23 +7,24 @@
 //! requests over endpoints that may be dead is better than to bury those that live.
 
 use super::draw::below;
+use super::locality::{self, OVERPROVISION, Share};
 use super::tried::Tried;
-use crate::snapshot::Endpoint;
+use crate::snapshot::{Callers, Endpoint, LocalityRule};
 
-/// Percent of its requests that a level with all endpoints could take.
-const OVERPROVISION: u64 = 140;
+/// What the loads of all levels come to.
+const ALL: u64 = 100 * locality::WHOLE;
 
 /// The endpoints of a cluster that may be picked.
 #[derive(Clone, Debug, Default)]
 pub struct Pickable {
     levels: Box<[Level]>,
     /// For each endpoint, the place of its level in `levels`, or [`NOWHERE`].
-    level_of: Box<[u8]>,
+    level_of: Box<[u16]>,
 }
 
-const NOWHERE: u8 = u8::MAX;
+const NOWHERE: u16 = u16::MAX;
 
-/// Endpoints of one priority.
+/// Endpoints of one priority, or of one locality in it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Level {
     /// Places in the cluster.
@@ -31,7 +32,7 @@ pub(super) struct Level {
     /// Where the weight of each member ends; empty where all weights are equal.
     ends: Box<[u64]>,
     stride: u64,
-    /// Of a hundred requests, those below this number that no level before took.
+    /// Of [`ALL`] requests, those below this number that no level before took.
     end: u64,
 }
 
@@ -39,11 +40,21 @@ impl Pickable {
     /// The endpoints that are healthy, or those of a level in panic. `panic_percent` is the share of
     /// healthy endpoints below which a level panics; 0 never does.
     pub fn new(endpoints: &[Endpoint], healthy: impl Fn(usize) -> bool, panic_percent: u8) -> Self {
+        Self::by_locality(endpoints, healthy, panic_percent, LocalityRule::Ignored, None)
+    }
+
+    /// The same, with the requests of each priority shared out among its localities. A level in
+    /// panic takes its endpoints wherever they are.
+    pub fn by_locality(
+        endpoints: &[Endpoint],
+        healthy: impl Fn(usize) -> bool,
+        panic_percent: u8,
+        rule: LocalityRule,
+        callers: Option<&Callers>,
+    ) -> Self {
         let mut priorities: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        // Envoy allows 128 priorities; those beyond what a byte can name are not reached.
-        priorities.truncate(usize::from(NOWHERE));
         let members = |priority: u32| {
             let of_level = endpoints.iter().enumerate();
             of_level.filter(move |(_, it)| it.priority == priority).map(|(at, _)| at)
@@ -59,16 +70,20 @@ impl Pickable {
         let mut level_of = vec![NOWHERE; endpoints.len()];
         let (mut levels, mut end) = (Vec::new(), 0);
         for ((&priority, load), panics) in priorities.iter().zip(loads).zip(panics) {
-            let picked: Box<[u32]> =
-                members(priority).filter(|&at| panics || healthy(at)).map(|at| at as u32).collect();
-            if load == 0 || picked.is_empty() {
-                continue;
+            let rule = if panics { LocalityRule::Ignored } else { rule };
+            let members = members(priority).map(|at| (at, panics || healthy(at)));
+            for Share { members, share } in locality::shares(endpoints, members, rule, callers) {
+                // More localities than there are numbers for are not reached.
+                let place = u16::try_from(levels.len()).unwrap_or(NOWHERE);
+                if load == 0 || members.is_empty() || place == NOWHERE {
+                    continue;
+                }
+                end += load * share;
+                for &at in &members {
+                    level_of[at as usize] = place;
+                }
+                levels.push(Level::new(members.into(), endpoints, end));
             }
-            end += load;
-            for &at in &picked {
-                level_of[at as usize] = levels.len() as u8;
-            }
-            levels.push(Level::new(picked, endpoints, end));
         }
         Self { levels: levels.into(), level_of: level_of.into() }
     }
@@ -79,7 +94,7 @@ impl Pickable {
             [] => None,
             [only] => Some(only),
             levels => {
-                let drawn = below(draw, 100);
+                let drawn = below(draw, ALL);
                 levels.iter().find(|level| drawn < level.end).or(levels.last())
             }
         }
@@ -238,7 +253,11 @@ mod tests {
     use super::*;
 
     fn shares(pickable: &Pickable) -> Vec<(u64, usize)> {
-        pickable.levels.iter().map(|level| (level.end, level.members.len())).collect()
+        pickable
+            .levels
+            .iter()
+            .map(|level| (level.end / locality::WHOLE, level.members.len()))
+            .collect()
     }
 
     #[test]
@@ -303,7 +322,7 @@ mod tests {
             prop_assert!(pickable.levels.is_sorted_by_key(|level| level.end));
             let any_good = of.iter().any(|it| it.2);
             if any_good {
-                prop_assert_eq!(pickable.levels.last().map(|level| level.end), Some(100));
+                prop_assert_eq!(pickable.levels.last().map(|level| level.end), Some(ALL));
             }
             if let Some(level) = pickable.level(draw) {
                 for at in [level.in_turn(draw), level.drawn(draw), level.other(draw, 0)] {

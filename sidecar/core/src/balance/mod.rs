@@ -5,6 +5,7 @@ mod draw;
 mod least_request;
 mod level;
 mod load;
+mod locality;
 mod maglev;
 mod peak_ewma;
 mod pick;

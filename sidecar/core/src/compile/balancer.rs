@@ -10,6 +10,7 @@
 //! | `Maglev`, `maglev_lb_config` | `table_size` |
 //! | `consistent_hashing_lb_config` | `hash_policy[0]` by header or cookie, `hash_balance_factor` |
 //! | `common_lb_config.healthy_panic_threshold` | yes |
+//! | `locality_lb_config`, `locality_weighted_lb_config`, those of `common_lb_config` | see `localities` |
 //! | `CLUSTER_PROVIDED` and other policies | refused |
 
 use std::time::Duration;
@@ -18,10 +19,11 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::cluster::v3::LoadBalancingPolicy;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy};
 use envoy_types::pb::envoy::extensions::load_balancing_policies::common::v3::{
-    ConsistentHashingLbConfig, SlowStartConfig,
+    ConsistentHashingLbConfig, LocalityLbConfig, SlowStartConfig,
 };
 use envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
+use envoy_types::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
 use envoy_types::pb::google::protobuf::{Any, Duration as PbDuration, UInt32Value};
@@ -29,9 +31,9 @@ use prost::Message;
 use segue_proto::extension::v1::PeakEwma;
 
 use super::field::duration;
-use super::hash_policy;
+use super::{hash_policy, localities};
 use crate::reject::Fault;
-use crate::snapshot::{Algorithm, Hashing, TableKind, Traffic};
+use crate::snapshot::{Algorithm, Hashing, LocalityRule, TableKind, Traffic};
 
 const LEAST_POINTS: u64 = 1024;
 /// A ring of so many points takes a MiB.
@@ -49,8 +51,15 @@ pub(super) fn spread(message: &PbCluster, traffic: &mut Traffic) -> Result<(), F
         Some(policy) => by_list(policy).map_err(|fault| fault.under("load_balancing_policy"))?,
         None => by_enum(message)?,
     };
-    (traffic.algorithm, traffic.slow_start) = chosen;
+    let Chosen { algorithm, slow_start, localities, all_from } = chosen;
+    (traffic.algorithm, traffic.slow_start) = (algorithm, slow_start);
     let common = message.common_lb_config.as_ref();
+    let commonly = common.map(localities::common).transpose();
+    let commonly = commonly.map_err(|fault| fault.under("common_lb_config"))?;
+    traffic.localities = localities.or(commonly).unwrap_or_default();
+    if let LocalityRule::ZoneAware(rule) = &mut traffic.localities {
+        rule.all_from = rule.all_from.or(all_from);
+    }
     if let Some(threshold) = common.and_then(|common| common.healthy_panic_threshold.as_ref()) {
         if !(0.0..=100.0).contains(&threshold.value) {
             let field = "common_lb_config.healthy_panic_threshold.value";
@@ -62,8 +71,30 @@ pub(super) fn spread(message: &PbCluster, traffic: &mut Traffic) -> Result<(), F
     Ok(())
 }
 
-/// An algorithm and its slow start.
-type Chosen = (Algorithm, Duration);
+/// An algorithm, its slow start, and what it says of localities.
+struct Chosen {
+    algorithm: Algorithm,
+    slow_start: Duration,
+    localities: Option<LocalityRule>,
+    /// Of a rule that stands elsewhere: endpoints from which on all requests stay where they are.
+    all_from: Option<u32>,
+}
+
+impl Chosen {
+    fn new(algorithm: Algorithm, slow_start: Duration) -> Self {
+        Self { algorithm, slow_start, localities: None, all_from: None }
+    }
+
+    /// With a rule of its own.
+    fn within(self, config: Option<&LocalityLbConfig>) -> Result<Self, Fault> {
+        let localities = config.map(localities::of_policy).transpose()?.flatten();
+        Ok(Self { localities, ..self })
+    }
+
+    fn weighted(self, weighted: bool) -> Self {
+        Self { localities: weighted.then_some(LocalityRule::Weighted), ..self }
+    }
+}
 
 fn by_enum(message: &PbCluster) -> Result<Chosen, Fault> {
     let policy = LbPolicy::try_from(message.lb_policy)
@@ -75,24 +106,24 @@ fn by_enum(message: &PbCluster) -> Result<Chosen, Fault> {
         let max_load_percent = max_load(factor)
             .map_err(|fault| fault.under("common_lb_config.consistent_hashing_lb_config"))?;
         let hashing = Hashing { table, key: None, max_load_percent };
-        Ok((Algorithm::Hash(hashing), Duration::ZERO))
+        Ok(Chosen::new(Algorithm::Hash(hashing), Duration::ZERO))
     };
     match (policy, &message.lb_config) {
         (LbPolicy::RoundRobin, Some(LbConfig::RoundRobinLbConfig(config))) => {
             let window = config.slow_start_config.as_ref();
             let window = window.and_then(|config| config.slow_start_window.as_ref());
             let window = slow_start(window).map_err(|it| it.under("round_robin_lb_config"))?;
-            Ok((Algorithm::RoundRobin, window))
+            Ok(Chosen::new(Algorithm::RoundRobin, window))
         }
         (LbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config))) => {
             let window = config.slow_start_config.as_ref();
             let window = window.and_then(|config| config.slow_start_window.as_ref());
             let window = slow_start(window).map_err(|it| it.under("least_request_lb_config"))?;
-            Ok((least_request(config.choice_count.as_ref()), window))
+            Ok(Chosen::new(least_request(config.choice_count.as_ref()), window))
         }
-        (LbPolicy::RoundRobin, _) => Ok((Algorithm::RoundRobin, Duration::ZERO)),
-        (LbPolicy::LeastRequest, _) => Ok((least_request(None), Duration::ZERO)),
-        (LbPolicy::Random, _) => Ok((Algorithm::Random, Duration::ZERO)),
+        (LbPolicy::RoundRobin, _) => Ok(Chosen::new(Algorithm::RoundRobin, Duration::ZERO)),
+        (LbPolicy::LeastRequest, _) => Ok(Chosen::new(least_request(None), Duration::ZERO)),
+        (LbPolicy::Random, _) => Ok(Chosen::new(Algorithm::Random, Duration::ZERO)),
         (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(config))) => hashed(ring(
             config.minimum_ring_size.as_ref().map(|size| size.value),
             config.maximum_ring_size.as_ref().map(|size| size.value),
@@ -136,22 +167,29 @@ fn typed(any: &Any) -> Result<Option<Chosen>, Fault> {
     Ok(Some(match name {
         "segue.extension.v1.PeakEwma" => {
             let config: PeakEwma = decode(any)?;
-            let window = config.slow_start_millis;
-            (Algorithm::PeakEwma, Duration::from_millis(window))
+            let window = Duration::from_millis(config.slow_start_millis);
+            let all_from = Some(config.all_local_from).filter(|from| *from > 0);
+            Chosen { all_from, ..Chosen::new(Algorithm::PeakEwma, window) }
         }
         "round_robin.v3.RoundRobin" => {
             let config: RoundRobin = decode(any)?;
-            (Algorithm::RoundRobin, window(config.slow_start_config.as_ref())?)
+            Chosen::new(Algorithm::RoundRobin, window(config.slow_start_config.as_ref())?)
+                .within(config.locality_lb_config.as_ref())?
         }
         "least_request.v3.LeastRequest" => {
             let config: LeastRequest = decode(any)?;
             let algorithm = least_request(config.choice_count.as_ref());
-            (algorithm, window(config.slow_start_config.as_ref())?)
+            Chosen::new(algorithm, window(config.slow_start_config.as_ref())?)
+                .within(config.locality_lb_config.as_ref())?
         }
-        "random.v3.Random" => (Algorithm::Random, Duration::ZERO),
+        "random.v3.Random" => {
+            let config: Random = decode(any)?;
+            Chosen::new(Algorithm::Random, Duration::ZERO)
+                .within(config.locality_lb_config.as_ref())?
+        }
         "wrr_locality.v3.WrrLocality"
         | "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin" => {
-            (Algorithm::RoundRobin, Duration::ZERO)
+            Chosen::new(Algorithm::RoundRobin, Duration::ZERO)
         }
         "ring_hash.v3.RingHash" => {
             let config: RingHash = decode(any)?;
@@ -159,12 +197,16 @@ fn typed(any: &Any) -> Result<Option<Chosen>, Fault> {
                 config.minimum_ring_size.map(|size| size.value),
                 config.maximum_ring_size.map(|size| size.value),
             );
-            (hashed(table, config.consistent_hashing_lb_config.as_ref())?, Duration::ZERO)
+            let algorithm = hashed(table, config.consistent_hashing_lb_config.as_ref())?;
+            Chosen::new(algorithm, Duration::ZERO)
+                .weighted(config.locality_weighted_lb_config.is_some())
         }
         "maglev.v3.Maglev" => {
             let config: Maglev = decode(any)?;
             let table = maglev(config.table_size.map(|size| size.value))?;
-            (hashed(table, config.consistent_hashing_lb_config.as_ref())?, Duration::ZERO)
+            let algorithm = hashed(table, config.consistent_hashing_lb_config.as_ref())?;
+            Chosen::new(algorithm, Duration::ZERO)
+                .weighted(config.locality_weighted_lb_config.is_some())
         }
         _ => return Ok(None),
     }))

@@ -124,8 +124,9 @@ fn named(
     }
     let read = |endpoint: &PbEndpoint| host(endpoint, family);
     let endpoints = placed(told, read).map_err(|fault| fault.under("load_assignment"))?;
-    let endpoints = endpoints.into_iter().map(|Placed { at: (host, port), weight, priority }| {
-        NamedEndpoint { host, port, weight, priority }
+    let endpoints = endpoints.into_iter().map(|it| {
+        let Placed { at: (host, port), weight, priority, locality, locality_weight } = it;
+        NamedEndpoint { host, port, weight, priority, locality, locality_weight }
     });
     Ok(EndpointSource::Dns(DnsSpec { endpoints: endpoints.collect(), logical, refresh }))
 }

@@ -7,7 +7,8 @@
 //! | `address.socket_address` | TCP with an IP literal and a port number; all else is refused. In clusters that ask DNS (see `discovery`) a host name as well |
 //! | `additional_addresses` | as `address`, up to 32; tried in turns of family (RFC 8305) |
 //! | `priority` | yes, up to 128 |
-//! | `locality`, `load_balancing_weight` of localities, `metadata`, `hostname`, `health_check_config` | ignored: they tune |
+//! | `locality`, `load_balancing_weight` of localities | yes; see `localities` for what they mean |
+//! | `metadata`, `hostname`, `health_check_config` | ignored: they tune |
 //! | `policy.drop_overloads`, endpoints by name or collection | refused |
 
 use std::collections::HashSet;
@@ -19,13 +20,13 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, SocketAddress};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint as PbEndpoint, LbEndpoint,
+    ClusterLoadAssignment, Endpoint as PbEndpoint, LbEndpoint, LocalityLbEndpoints,
 };
 
 use super::field::{refuse, unsupported};
 use crate::dns::interleaved;
 use crate::reject::Fault;
-use crate::snapshot::Endpoint;
+use crate::snapshot::{Endpoint, Locality};
 
 /// Envoy's own bound.
 const MOST_PRIORITY: u32 = 128;
@@ -45,14 +46,18 @@ pub(crate) struct Placed<T> {
     pub at: T,
     pub weight: u32,
     pub priority: u32,
+    pub locality: Option<Arc<Locality>>,
+    pub locality_weight: u32,
 }
 
 pub(crate) fn assignment(message: &ClusterLoadAssignment) -> Result<Assignment, Fault> {
     let mut usable: Vec<Endpoint> = Vec::new();
     let mut seen = HashSet::new();
-    for Placed { at: (address, others), weight, priority } in placed(message, addresses)? {
+    for it in placed(message, addresses)? {
+        let Placed { at: (address, others), weight, priority, locality, locality_weight } = it;
         if seen.insert(address) {
-            usable.push(Endpoint { address, others, weight, priority });
+            let place = Endpoint { priority, locality, locality_weight, ..Endpoint::new(address) };
+            usable.push(Endpoint { others, weight, ..place });
         }
     }
     Ok(Assignment { name: message.cluster_name.as_str().into(), endpoints: usable.into() })
@@ -69,6 +74,7 @@ pub(crate) fn placed<T>(
     let mut usable = Vec::new();
     for (i, locality) in message.endpoints.iter().enumerate() {
         refuse(locality.lb_config.is_some(), &format!("endpoints[{i}].lb_config"))?;
+        let (place, locality_weight) = (place(locality), locality.load_balancing_weight);
         if locality.priority > MOST_PRIORITY {
             let reason = format!("must be at most {MOST_PRIORITY}");
             return Err(Fault::at(format!("endpoints[{i}].priority"), reason));
@@ -77,11 +83,27 @@ pub(crate) fn placed<T>(
             let (at, weight) = lb_endpoint(endpoint, &read)
                 .map_err(|fault| fault.under(&format!("endpoints[{i}].lb_endpoints[{j}]")))?;
             if may_be_picked(endpoint.health_status) {
-                usable.push(Placed { at, weight, priority: locality.priority });
+                usable.push(Placed {
+                    at,
+                    weight,
+                    priority: locality.priority,
+                    locality: place.clone(),
+                    locality_weight: locality_weight.map_or(0, |weight| weight.value),
+                });
             }
         }
     }
     Ok(usable)
+}
+
+fn place(locality: &LocalityLbEndpoints) -> Option<Arc<Locality>> {
+    let told = locality.locality.as_ref()?;
+    let place = Locality {
+        region: told.region.as_str().into(),
+        zone: told.zone.as_str().into(),
+        sub_zone: told.sub_zone.as_str().into(),
+    };
+    (!place.is_unknown()).then(|| Arc::new(place))
 }
 
 fn may_be_picked(health: i32) -> bool {

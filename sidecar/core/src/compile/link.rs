@@ -2,6 +2,7 @@
 //! waited for.
 
 mod admit;
+mod callers;
 mod host;
 mod names;
 mod place;
@@ -14,6 +15,7 @@ use segue_shared::ids::Revision;
 use segue_shared::xds_names::{OUTBOUND_LISTENER, short_type, type_urls};
 
 use self::admit::KeptHost;
+use self::callers::OwnService;
 use self::host::{Configuration, Domains, Host, Routes};
 use self::names::Names;
 use self::place::Places;
@@ -40,6 +42,7 @@ pub struct Linker {
     clusters: BTreeMap<Arc<str>, Arc<ClusterSpec>>,
     assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
     names: Names,
+    own: OwnService,
     /// Clusters as last linked, so that an unchanged one stays the same `Arc`.
     linked: HashMap<Arc<str>, LinkedCluster>,
     /// Routes as last linked.
@@ -131,6 +134,7 @@ impl Linker {
     /// Links the outbound listener to its routes, those to their clusters, and these to their
     /// endpoints.
     pub fn link(&mut self, revision: Option<Revision>) -> Link {
+        self.count_callers();
         let Some(routes) = self.newest_routes() else {
             return Link::Waiting { missing: self.missing_head() };
         };
@@ -150,6 +154,7 @@ impl Linker {
     /// link stays as it was when it last did, clusters of it that are gone as well, and one that
     /// never did is left out. `None` where there are no routes, now or before.
     pub fn link_held(&mut self, revision: Option<Revision>) -> Option<CompiledSnapshot> {
+        self.count_callers();
         let last = self.linked_routes.clone();
         let Some(newest) = self.newest_routes() else {
             return Some(self.snapshot(last?, revision));
@@ -257,6 +262,7 @@ impl Linker {
     /// A cluster with its endpoints, or what is missing to it.
     fn cluster(&mut self, name: &Arc<str>) -> Result<Arc<Cluster>, String> {
         let spec = self.clusters.get(name).ok_or_else(|| named(type_urls::CLUSTER, name))?;
+        let callers = self.own.callers_of(spec);
         let before = self.linked.get(name);
         let endpoints: &Arc<[Endpoint]> = match &spec.source {
             EndpointSource::Static(endpoints) => endpoints,
@@ -272,6 +278,7 @@ impl Linker {
         if let Some(before) = before
             && Arc::ptr_eq(&before.spec, spec)
             && Arc::ptr_eq(&before.endpoints, endpoints)
+            && before.cluster.callers == callers
         {
             return Ok(Arc::clone(&before.cluster));
         }
@@ -284,6 +291,7 @@ impl Linker {
             traffic: Arc::clone(&spec.traffic),
             endpoints: Arc::clone(endpoints),
             keys: KeyTable::None,
+            callers,
         };
         let same = |before: &&LinkedCluster| {
             // The table of keys follows from the rest.
@@ -296,10 +304,12 @@ impl Linker {
                 traffic,
                 endpoints,
                 keys: _,
+                callers,
             } = &*before.cluster;
             (name, version, http) == (&cluster.name, &cluster.version, &cluster.http)
                 && (connect_timeout, limits) == (&cluster.connect_timeout, &cluster.limits)
                 && (traffic, endpoints) == (&cluster.traffic, &cluster.endpoints)
+                && *callers == cluster.callers
         };
         let cluster = if let Some(before) = before.filter(same) {
             Arc::clone(&before.cluster)

@@ -14,6 +14,7 @@ mod header;
 mod judgement;
 mod link;
 mod listener;
+mod localities;
 mod resource;
 mod route;
 mod route_match;

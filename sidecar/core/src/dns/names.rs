@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::attempts::interleaved;
 use super::family::Family;
 use super::refresh::Refresh;
-use crate::snapshot::Endpoint;
+use crate::snapshot::{Endpoint, Locality};
 
 /// Addresses of one name that are taken; further ones are left out.
 const MOST_ADDRESSES: usize = 256;
@@ -35,6 +35,8 @@ pub struct NamedEndpoint {
     pub port: u16,
     pub weight: u32,
     pub priority: u32,
+    pub locality: Option<Arc<Locality>>,
+    pub locality_weight: u32,
 }
 
 /// Where an endpoint is.
@@ -83,7 +85,13 @@ impl DnsSpec {
 
 impl NamedEndpoint {
     fn at(&self, address: SocketAddr) -> Endpoint {
-        Endpoint { weight: self.weight, priority: self.priority, ..Endpoint::new(address) }
+        Endpoint {
+            weight: self.weight,
+            priority: self.priority,
+            locality: self.locality.clone(),
+            locality_weight: self.locality_weight,
+            ..Endpoint::new(address)
+        }
     }
 
     /// One endpoint with all the addresses.
@@ -119,6 +127,8 @@ mod tests {
             port: 80,
             weight: i as u32 + 1,
             priority: 0,
+            locality: None,
+            locality_weight: 0,
         };
         let endpoints = hosts.iter().enumerate().map(endpoint).collect();
         DnsSpec { endpoints, logical, refresh: Refresh::default() }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use segue_shared::ids::{ServiceName, VersionLabel};
 
+use super::locality::{Callers, Locality};
 use super::traffic::{KeyTable, Traffic};
 
 /// Place of a cluster in the [`ClusterTable`] of the same snapshot.
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub endpoints: Arc<[Endpoint]>,
     /// Which of them has which keys, where keys decide.
     pub keys: KeyTable,
+    /// Who else calls them and from where, where that matters.
+    pub callers: Option<Arc<Callers>>,
 }
 
 impl Cluster {
@@ -60,6 +63,7 @@ impl Cluster {
             traffic: Arc::default(),
             endpoints,
             keys: KeyTable::None,
+            callers: None,
         }
     }
 }
@@ -112,12 +116,23 @@ pub struct Endpoint {
     pub weight: u32,
     /// The lowest goes first; the next ones take what it cannot.
     pub priority: u32,
+    /// Where it is; `None` where that is not known.
+    pub locality: Option<Arc<Locality>>,
+    /// Share of its locality among those of its priority; 0: none was told.
+    pub locality_weight: u32,
 }
 
 impl Endpoint {
     /// An instance of weight 1 that goes first.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, others: Arc::default(), weight: 1, priority: 0 }
+        Self {
+            address,
+            others: Arc::default(),
+            weight: 1,
+            priority: 0,
+            locality: None,
+            locality_weight: 0,
+        }
     }
 }
 

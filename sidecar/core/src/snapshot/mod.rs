@@ -2,6 +2,7 @@
 
 mod cluster;
 mod fault;
+mod locality;
 mod route;
 mod route_index;
 mod tcp;
@@ -15,6 +16,7 @@ use crate::canonical::EscapedSlashes;
 
 pub use cluster::{Cluster, ClusterIndex, ClusterTable, Endpoint, HttpVersion, PoolLimits};
 pub use fault::InjectedFault;
+pub use locality::{Callers, Locality, LocalityRule, ZoneAware};
 pub use route::{
     DirectResponse, Domain, Forward, HeaderEdit, HeaderEdits, HeaderMatcher, InvalidDomain, Mirror,
     PathMatcher, PathRewrite, QueryMatcher, Redirect, Retry, Route, RouteAction, RouteMatcher,

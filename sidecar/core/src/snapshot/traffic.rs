@@ -7,6 +7,7 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 
 use super::SplitKey;
+use super::locality::LocalityRule;
 use crate::health::Thresholds;
 use crate::retry_budget::RetryBudget;
 
@@ -14,6 +15,8 @@ use crate::retry_budget::RetryBudget;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traffic {
     pub algorithm: Algorithm,
+    /// What the localities of endpoints mean.
+    pub localities: LocalityRule,
     /// Time over which the share of a new endpoint grows; zero: at once.
     pub slow_start: Duration,
     /// Percent of good endpoints below which all are picked. Default 50; 0: never.
@@ -31,6 +34,7 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             algorithm: Algorithm::default(),
+            localities: LocalityRule::default(),
             slow_start: Duration::ZERO,
             panic_percent: 50,
             outlier: None,

@@ -11,9 +11,9 @@ use super::readable::{decode, of_type, virtual_hosts as hosts};
 use super::{ENVOY, compiler};
 use crate::compile::{NodeKind, ResolvedEndpoints};
 use crate::config::mesh::{
-    Abort, Backend, Delay, Faults, Filters, HeaderEdits, MeshConfig, Mirror, PathMatch,
-    PathRewrite, Pin, Protocol, Redirect, Retry, Rule, SessionKey, Sessions, SplitBy,
-    TrafficPolicy, ValueMatch,
+    Abort, Backend, Balancer, Delay, Faults, Filters, HeaderEdits, LocalEndpoints, Localities,
+    MeshConfig, Mirror, PathMatch, PathRewrite, Pin, Protocol, Redirect, Retry, Rule, SessionKey,
+    Sessions, SplitBy, TrafficPolicy, ValueMatch,
 };
 use crate::snapshot::XdsSnapshot;
 
@@ -52,6 +52,30 @@ fn endpoints_written_and_discovered() {
     resolved.0.insert("default/chat/v2".into(), discovered.into());
     let snapshot = compiler(NodeKind::Sidecar, &config, &resolved).whole();
     insta::assert_snapshot!(of_type(&snapshot, ENDPOINT));
+}
+
+#[test]
+fn endpoints_by_where_they_are() {
+    let mut config = chat();
+    let place = |zone: &str, weight, ports: &[u16]| LocalEndpoints {
+        region: "eu".to_owned(),
+        zone: zone.to_owned(),
+        sub_zone: String::new(),
+        endpoints: ports.iter().map(|&port| at(port)).collect(),
+        weight,
+    };
+    edit(&mut config, "chat", |chat| {
+        chat.versions[0].localities =
+            vec![place("eu-b", Some(3), &[9402, 9401]), place("eu-a", None, &[9301, 9302, 9303])];
+        chat.versions[1].endpoints.clear();
+        chat.versions[1].localities = vec![place("eu-b", None, &[])];
+    });
+    insta::assert_snapshot!(of_type(&compiled(&config), ENDPOINT));
+    let localities = Localities::ZoneAware { min_endpoints: 3, all_local_from: Some(2) };
+    let balancer = Balancer { localities, ..Balancer::default() };
+    let policy = TrafficPolicy { balancer, ..TrafficPolicy::default() };
+    config.traffic.insert("chat".parse().unwrap(), policy.into());
+    insta::assert_snapshot!("zone_aware_clusters", of_type(&compiled(&config), CLUSTER));
 }
 
 #[test]

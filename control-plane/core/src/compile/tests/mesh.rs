@@ -20,6 +20,7 @@ pub fn service(name: &str, protocol: Protocol, versions: &[(&str, &[u16])]) -> S
     let version = |(label, ports): &(&str, &[u16])| Version {
         label: label.parse().unwrap(),
         endpoints: ports.iter().map(|&port| at(port)).collect(),
+        localities: Vec::new(),
         dns: None,
     };
     Service {

@@ -32,7 +32,7 @@ fn cluster(kind: NodeKind, policy: TrafficPolicy) -> Cluster {
 
 fn balanced(algorithm: Algorithm, slow_start: u64) -> TrafficPolicy {
     let slow_start = Duration::from_secs(slow_start);
-    let balancer = Balancer { algorithm, slow_start, panic_percent: None };
+    let balancer = Balancer { algorithm, slow_start, ..Balancer::default() };
     TrafficPolicy { balancer, ..TrafficPolicy::default() }
 }
 

@@ -29,6 +29,23 @@ pub struct Balancer {
     pub slow_start: Duration,
     /// Percent of good endpoints below which all are picked; `None`: as every client does.
     pub panic_percent: Option<u8>,
+    /// What the places of endpoints mean.
+    pub localities: Localities,
+}
+
+/// What the places of endpoints mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Localities {
+    #[default]
+    Ignored,
+    /// Each takes its weight.
+    Weighted,
+    /// Requests stay where they are as far as there is room.
+    ZoneAware {
+        min_endpoints: u32,
+        /// `None`: no number is enough for all of them.
+        all_local_from: Option<u32>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

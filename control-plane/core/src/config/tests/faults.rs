@@ -117,6 +117,7 @@ const TABLE: &[&str] = &[
     "kind: Service\nmetadata: {name: A_b, namespace: x}\nspec: {versions: []}",
     "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1}, {name: v1}], defaultVersion: v2}",
     "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, dns: 'a:1', endpoints: ['1.1.1.1:1', '1.1.1.1:1']}]}",
+    "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, endpoints: ['1.1.1.1:1'], localities: [{zone: a, endpoints: ['1.1.1.1:1']}, {zone: a}, {endpoints: ['1.1.1.1']}]}]}",
     "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, selector: {app: a}}]}",
     "kind: Service\nmetadata: {name: a}\nspec: {hosts: [CHAT, 'http://x'], versions: [{name: v1}], dependsOn: [{name: chta}]}",
     "kind: Service\nmetadata: {name: a}\nspec: {versions: [{name: v1, lifecycle: {stage: Retired, deprecatedAt: soon}}]}",

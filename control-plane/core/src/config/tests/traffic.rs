@@ -5,8 +5,8 @@ use std::time::Duration;
 use segue_shared::ids::{Revision, ServiceName};
 
 use super::super::mesh::{
-    Algorithm, Balancer, Hashing, HealthCheck, Outlier, Probe, RetryBudget, SplitBy, SuccessRate,
-    TrafficPolicy,
+    Algorithm, Balancer, Hashing, HealthCheck, Localities, Outlier, Probe, RetryBudget, SplitBy,
+    SuccessRate, TrafficPolicy,
 };
 use super::super::{Faults, check};
 use super::{CHAT, parsed};
@@ -67,6 +67,7 @@ fn balancers_say_what_they_need() {
         algorithm: Algorithm::LeastRequest,
         slow_start: Duration::from_secs(30),
         panic_percent: Some(20),
+        localities: Localities::Ignored,
     };
     assert_eq!(slow, expected);
     for (spec, field) in [
@@ -80,6 +81,29 @@ fn balancers_say_what_they_need() {
     ] {
         let found = faults(&format!("loadBalancer: {{{spec}}}"));
         assert_eq!(found, [format!("spec.loadBalancer.{field}")], "{spec}");
+    }
+}
+
+#[test]
+fn localities_say_how_far_requests_go() {
+    let of =
+        |spec: &str| checked(&format!("loadBalancer: {{{spec}}}")).unwrap().balancer.localities;
+    let zone_aware =
+        |min_endpoints, all_local_from| Localities::ZoneAware { min_endpoints, all_local_from };
+    assert_eq!(of("localities: {}"), zone_aware(6, None));
+    assert_eq!(
+        of("localities: {mode: ZoneAware, minEndpoints: 3, allLocalFrom: 2}"),
+        zone_aware(3, Some(2))
+    );
+    let hashed = "algorithm: Maglev, hashBy: {header: x}";
+    assert_eq!(of(&format!("{hashed}, localities: {{mode: Weighted}}")), Localities::Weighted);
+    for (spec, field) in [
+        (&*format!("{hashed}, localities: {{mode: ZoneAware}}"), "mode"),
+        ("localities: {mode: Weighted, minEndpoints: 3}", "minEndpoints"),
+        ("localities: {mode: Weighted, allLocalFrom: 3}", "allLocalFrom"),
+    ] {
+        let found = faults(&format!("loadBalancer: {{{spec}}}"));
+        assert_eq!(found, [format!("spec.loadBalancer.localities.{field}")], "{spec}");
     }
 }
 

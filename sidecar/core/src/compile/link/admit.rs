@@ -53,6 +53,7 @@ impl Linker {
             }
             Compiled::Cluster(it) => {
                 self.names.put(&it);
+                self.own.put(&it);
                 self.clusters.insert(Arc::clone(&it.name), it);
             }
             Compiled::Assignment(it) => drop(self.assignments.insert(Arc::clone(&it.name), it)),
@@ -161,6 +162,7 @@ impl Linker {
             }
             type_urls::CLUSTER => {
                 self.names.remove(name);
+                self.own.remove(name);
                 self.clusters.remove(name);
             }
             type_urls::ENDPOINT => drop(self.assignments.remove(name)),

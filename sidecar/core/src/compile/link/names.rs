@@ -35,6 +35,11 @@ impl Names {
         self.endpoints.remove(cluster);
     }
 
+    /// The endpoints of a cluster, as far as they are known.
+    pub fn known(&self, cluster: &str) -> &[Endpoint] {
+        self.endpoints.get(cluster).map_or(&[], |endpoints| endpoints)
+    }
+
     /// The endpoints of a cluster, the same ones for as long as nothing changes, or the name that is
     /// waited for. `before` are those that it was last linked with.
     pub fn endpoints(
