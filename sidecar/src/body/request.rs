@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 pub use kept::Kept;
 pub use paced::{Pace, Paced};
 
-use crate::http1::{ReadError, ServerBody};
+use crate::http1::{Pipe, PipedBody, ReadError, ServerBody};
 
 /// A body that broke off.
 #[derive(Debug, Error)]
@@ -174,6 +174,19 @@ impl ReceivedBody {
     /// Whether all of it was taken.
     pub fn is_end(&self) -> bool {
         self.stream.is_end_stream()
+    }
+}
+
+impl PipedBody for RequestBody {
+    fn fill(&mut self, pipe: &mut Pipe) -> bool {
+        match self {
+            Self::Http1(body) => body.fill(pipe),
+            Self::Paced(body) => body.fill(pipe),
+            // Somebody keeps a copy of it, or it does not come from a socket.
+            Self::Copied(_) | Self::Kept(_) | Self::Empty | Self::Http2(_) | Self::Whole(_) => {
+                false
+            }
+        }
     }
 }
 

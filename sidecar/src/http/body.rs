@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::body::BodyError;
 use crate::deadline::Deadline;
-use crate::http1::{AnswerBody, TunnelEnd};
+use crate::http1::{AnswerBody, Pipe, PipedBody, TunnelEnd};
 use crate::outcome::Outcome;
 use crate::upstream::{Http1Body, Http2Body, Running};
 
@@ -99,6 +99,15 @@ impl ResponseBody {
         }
     }
 
+    /// A piece came.
+    fn came(&mut self) {
+        if self.is_end_stream() {
+            self.ended(true);
+        } else if let Some(limits) = &mut self.limits {
+            limits.idle.reset(None);
+        }
+    }
+
     fn ended(&mut self, complete: bool) {
         if let Some(outcome) = &mut self.outcome {
             outcome.end(complete);
@@ -139,13 +148,7 @@ impl Body for ResponseBody {
         };
         match &polled {
             Poll::Ready(None) => self.ended(true),
-            Poll::Ready(Some(Ok(_))) => {
-                if self.is_end_stream() {
-                    self.ended(true);
-                } else if let Some(limits) = &mut self.limits {
-                    limits.idle.reset(None);
-                }
-            }
+            Poll::Ready(Some(Ok(_))) => self.came(),
             Poll::Ready(Some(Err(_))) => self.ended(false),
             Poll::Pending => {
                 let late = self.limits.as_mut().and_then(|limits| limits.poll(context));
@@ -175,6 +178,17 @@ impl Body for ResponseBody {
             ResponseSource::Http1(body) => body.size_hint(),
             ResponseSource::Http2(_) => SizeHint::default(),
         }
+    }
+}
+
+impl PipedBody for ResponseBody {
+    fn fill(&mut self, pipe: &mut Pipe) -> bool {
+        let ResponseSource::Http1(body) = &mut self.source else { return false };
+        let filled = body.fill(pipe);
+        if filled {
+            self.came();
+        }
+        filled
     }
 }
 

@@ -4,7 +4,6 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
+use super::pipe::{Pipe, PipedBody};
 use super::wire::{SMALL_READ_BYTES, Wire};
 use crate::websocket::AsksForWebSocket;
 
@@ -115,7 +115,7 @@ impl ClientConnection {
     /// it is back where no byte was sent and nothing of it was taken.
     pub async fn send<B>(mut self, request: &mut Request<B>) -> Result<Sent<B>, Unanswered>
     where
-        B: Body<Data = Bytes> + Default + Unpin,
+        B: PipedBody + Default,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let framing = framing(request.headers(), request.body())?;
@@ -171,7 +171,7 @@ impl ClientConnection {
 
 impl<B> ClientBody<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: PipedBody,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// The next piece, then the trailers if there are any.
@@ -184,6 +184,11 @@ where
             return Poll::Ready(Some(Err(failed)));
         }
         self.incoming.poll_next(&mut self.wire, context)
+    }
+
+    /// Fills a pipe with the next piece, where it can come so; whether anything came.
+    pub fn fill(&mut self, pipe: &mut Pipe) -> bool {
+        self.failed.is_none() && self.incoming.fill(&mut self.wire, pipe)
     }
 
     /// Sends what the connection takes of the rest of the request. A failure is told with the next
@@ -276,7 +281,7 @@ impl Answer {
 
 impl<B> Upload<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: PipedBody,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     fn new(body: B, framing: Framing) -> Self {
@@ -296,11 +301,11 @@ where
         while !self.complete {
             let mut waits = false;
             if !self.outgoing.is_ended() && wire.has_room() {
-                match Pin::new(&mut self.body).poll_frame(context) {
-                    Poll::Ready(Some(Ok(frame))) => {
+                match self.outgoing.poll_piece(&mut self.body, context) {
+                    Poll::Ready(Some(Ok(piece))) => {
                         self.touched = true;
                         let last = self.body.is_end_stream();
-                        self.outgoing.push(frame, last, wire)?;
+                        self.outgoing.push(piece, last, wire)?;
                         continue;
                     }
                     Poll::Ready(Some(Err(error))) => {

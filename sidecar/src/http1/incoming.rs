@@ -9,6 +9,7 @@ use http_body::{Frame, SizeHint};
 use segue_sidecar_core::http1::{BodyLength, ChunkDecoder, ChunkError, Chunked};
 use thiserror::Error;
 
+use super::pipe::{PIPED_BYTES, Pipe};
 use super::wire::{SMALL_READ_BYTES, Wire, room_for};
 
 /// A body that broke off.
@@ -96,6 +97,20 @@ impl Incoming {
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }
+    }
+
+    /// Fills a pipe with the next piece of a large body whose length is known; whether anything came.
+    pub fn fill(&mut self, wire: &mut Wire, pipe: &mut Pipe) -> bool {
+        let Self::Known(left) = self else { return false };
+        if *left < PIPED_BYTES {
+            return false;
+        }
+        let filled = wire.fill(pipe, *left);
+        *left -= filled as u64;
+        if *left == 0 {
+            *self = Self::Ended;
+        }
+        filled > 0
     }
 
     fn take(&mut self, wire: &mut Wire) -> Result<Taken, ChunkError> {

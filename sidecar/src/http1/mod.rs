@@ -5,12 +5,14 @@ mod buffers;
 mod client;
 mod incoming;
 mod outgoing;
+mod pipe;
 mod server;
 mod tunnel;
 mod wire;
 
 pub use client::{ClientBody, ClientConnection, SendFailure, Sent, Unanswered};
 pub use incoming::ReadError;
+pub use pipe::{Pipe, PipedBody};
 pub use server::{AnswerBody, Next, RespondError, ServerBody, ServerConnection};
 pub use tunnel::{Traffic, Tunnel, TunnelEnd};
 pub use wire::Wire;

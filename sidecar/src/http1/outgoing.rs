@@ -1,10 +1,14 @@
 //! The body of a message on its way out.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http_body::Frame;
 use segue_sidecar_core::http1::{Framing, LAST_CHUNK, write_chunk_size, write_trailers};
 use thiserror::Error;
 
+use super::pipe::{PIPED_BYTES, Piece, Pipe, PipedBody};
 use super::wire::Wire;
 
 /// A body that is not as long as its head says.
@@ -52,8 +56,35 @@ impl Outgoing {
         self.ended
     }
 
-    /// Pushes the next frame into the wire, which has room. `last`: no frame follows.
-    pub fn push(
+    /// The next piece of a body on its way here: a large one through a pipe, where it can come so.
+    pub fn poll_piece<B: PipedBody>(
+        &self,
+        body: &mut B,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Piece, B::Error>>> {
+        let is_large = matches!(self.form, Form::Known(left) if left >= PIPED_BYTES);
+        if is_large
+            && let Some(mut pipe) = Pipe::borrow()
+            && body.fill(&mut pipe)
+        {
+            return Poll::Ready(Some(Ok(Piece::Piped(pipe))));
+        }
+        Pin::new(body).poll_frame(context).map_ok(Piece::Frame)
+    }
+
+    /// Pushes the next piece into the wire, which has room. `last`: no other follows.
+    pub fn push(&mut self, piece: Piece, last: bool, wire: &mut Wire) -> Result<(), WrongLength> {
+        match piece {
+            Piece::Frame(frame) => self.push_frame(frame, last, wire),
+            Piece::Piped(pipe) => {
+                self.count(pipe.filled())?;
+                wire.push_pipe(pipe);
+                if last { self.end(wire) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn push_frame(
         &mut self,
         frame: Frame<Bytes>,
         last: bool,
@@ -98,13 +129,10 @@ impl Outgoing {
         if piece.is_empty() {
             return Ok(());
         }
-        match &mut self.form {
-            Form::Known(left) => {
-                *left = left.checked_sub(piece.len() as u64).ok_or(WrongLength)?;
+        match self.form {
+            Form::Known(_) => {
+                self.count(piece.len())?;
                 wire.push(piece, b"");
-                if *left == 0 {
-                    self.ended = true;
-                }
             }
             Form::UntilClose => wire.push(piece, b""),
             Form::Chunked { .. } => {
@@ -112,6 +140,15 @@ impl Outgoing {
                 wire.push(piece, if last { b"\r\n0\r\n\r\n" } else { b"\r\n" });
                 self.ended = last;
             }
+        }
+        Ok(())
+    }
+
+    /// Counts bytes of a body whose length is known.
+    fn count(&mut self, bytes: usize) -> Result<(), WrongLength> {
+        if let Form::Known(left) = &mut self.form {
+            *left = left.checked_sub(bytes as u64).ok_or(WrongLength)?;
+            self.ended |= *left == 0;
         }
         Ok(())
     }

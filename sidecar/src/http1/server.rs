@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
+use super::pipe::{Pipe, PipedBody};
 use super::tunnel::{Tunnel, TunnelEnd};
 use super::wire::{SMALL_READ_BYTES, Wire};
 use crate::websocket::AsksForWebSocket;
@@ -71,7 +72,7 @@ pub struct ServerBody {
 }
 
 /// An answer's body, which may carry the rest of its request's body with it.
-pub trait AnswerBody: Body<Data = Bytes> + Unpin {
+pub trait AnswerBody: PipedBody {
     /// Carries on with what is not the answer, while the caller is slow to take the answer.
     fn carry_on(&mut self, context: &mut Context<'_>);
 
@@ -259,11 +260,11 @@ impl ServerConnection {
             let mut waits = false;
             if !outgoing.is_ended() && self.line.borrow().wire.has_room() {
                 // The request's body, which may be read in here, borrows the line as well.
-                let frame = Pin::new(&mut *body).poll_frame(context);
+                let piece = outgoing.poll_piece(body, context);
                 let wire = &mut self.line.borrow_mut().wire;
-                match frame {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        outgoing.push(frame, body.is_end_stream(), wire)?;
+                match piece {
+                    Poll::Ready(Some(Ok(piece))) => {
+                        outgoing.push(piece, body.is_end_stream(), wire)?;
                         continue;
                     }
                     Poll::Ready(Some(Err(error))) => {
@@ -411,6 +412,13 @@ impl ServerBody {
             return Poll::Ready(Some(Err(ReadError::Over)));
         }
         line.poll_body(context)
+    }
+
+    /// Fills a pipe with the next piece, where it can come so; whether anything came.
+    pub fn fill(&mut self, pipe: &mut Pipe) -> bool {
+        let line = &mut *self.line.borrow_mut();
+        let may_read = line.request == self.request && !line.expects && !line.continues;
+        may_read && line.incoming.fill(&mut line.wire, pipe)
     }
 
     /// Whether all of it was taken.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 use super::buffers::{LARGE_BUFFER_BYTES, Size, borrow_page, return_page};
+use super::pipe::Pipe;
 
 /// Room for a head, or for a piece of a small body.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;
@@ -28,11 +29,13 @@ pub struct Wire {
     pub received: BytesMut,
     /// What kind of borrowed memory `received` is, be it used up.
     borrowed: Option<Size>,
-    /// What waits to go: the page from `sent` on, then the piece, then `behind`.
+    /// What waits to go: the page from `sent` on, then the piece, then `behind`, then what is in the
+    /// pipe.
     page: Vec<u8>,
     sent: usize,
     piece: Bytes,
     behind: &'static [u8],
+    piped: Option<Pipe>,
     has_sent: bool,
 }
 
@@ -46,6 +49,7 @@ impl Wire {
             sent: 0,
             piece: Bytes::new(),
             behind: b"",
+            piped: None,
             has_sent: false,
         }
     }
@@ -107,7 +111,23 @@ impl Wire {
 
     /// Whether more may be given before all has gone.
     pub fn has_room(&self) -> bool {
-        self.piece.is_empty() && self.page.len() < MOST_WAITING_BYTES
+        self.piece.is_empty() && self.piped.is_none() && self.page.len() < MOST_WAITING_BYTES
+    }
+
+    /// Gives a piece of a body that is in a pipe; only while there is room.
+    pub fn push_pipe(&mut self, pipe: Pipe) {
+        self.piped = Some(pipe);
+    }
+
+    /// Takes up to `most` bytes that came, as far as the runtime knows, into a pipe. Nothing where
+    /// others came before that were not read yet.
+    pub fn fill(&mut self, pipe: &mut Pipe, most: u64) -> usize {
+        if !self.received.is_empty() {
+            return 0;
+        }
+        let Self { stream, .. } = self;
+        // What went wrong is told to who reads next.
+        stream.try_io(Interest::READABLE, || pipe.fill(&*stream, most)).unwrap_or(0)
     }
 
     /// Gives a piece of a body and what comes right behind it; only while there is room.
@@ -138,6 +158,7 @@ impl Wire {
         self.sent = 0;
         self.piece = Bytes::new();
         self.behind = b"";
+        self.piped = None;
     }
 
     /// Sends until all has gone.
@@ -145,6 +166,10 @@ impl Wire {
         loop {
             let page = &self.page[self.sent..];
             if page.is_empty() && self.piece.is_empty() && self.behind.is_empty() {
+                if self.piped.is_some() {
+                    ready!(self.poll_drain(context))?;
+                    continue;
+                }
                 self.sent = 0;
                 return_page(std::mem::take(&mut self.page));
                 return Poll::Ready(Ok(()));
@@ -162,6 +187,23 @@ impl Wire {
             self.has_sent = true;
             self.advance(sent);
         }
+    }
+
+    /// Sends what it takes of what is in the pipe.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(pipe) = &mut self.piped else { return Poll::Ready(Ok(())) };
+        while pipe.filled() > 0 {
+            ready!(self.stream.poll_write_ready(context))?;
+            let stream = &self.stream;
+            match stream.try_io(Interest::WRITABLE, || pipe.drain(stream)) {
+                Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Ok(_) => self.has_sent = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.piped = None;
+        Poll::Ready(Ok(()))
     }
 
     /// Has the peer see an error where the connection ends, not an end.

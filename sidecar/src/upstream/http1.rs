@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::connect::OpenConnection;
 use crate::body::{BodyError, RequestBody};
-use crate::http1::{ClientBody, ClientConnection, SendFailure, TunnelEnd, Unanswered};
+use crate::http1::{ClientBody, ClientConnection, Pipe, SendFailure, TunnelEnd, Unanswered};
 
 /// One connection. Usable for one request at a time.
 pub struct Http1Connection {
@@ -100,6 +100,15 @@ impl Http1Body {
             self.end_if_complete();
         }
         polled.map_err(BodyError::Http1)
+    }
+
+    /// Fills a pipe with the next piece, where it can come so; whether anything came.
+    pub fn fill(&mut self, pipe: &mut Pipe) -> bool {
+        let filled = self.running.as_mut().is_some_and(|(body, _)| body.fill(pipe));
+        if filled {
+            self.end_if_complete();
+        }
+        filled
     }
 
     /// Sends what the upstream takes of the rest of the request.

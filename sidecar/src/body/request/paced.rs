@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{BodyError, RequestBody};
 use crate::deadline::Deadlines;
+use crate::http1::{Pipe, PipedBody as _};
 
 /// Waiting for the caller that is free.
 const GRACE: Duration = Duration::from_secs(5);
@@ -66,9 +67,8 @@ impl Paced {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(frame) = &polled {
-            self.waited += self.waits.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-            self.came_bytes += data.map_or(0, |data| data.len() as u64);
+            self.came(data.map_or(0, Bytes::len));
             return polled;
         }
         if self.pace.answered.get() {
@@ -86,6 +86,20 @@ impl Paced {
             return Poll::Ready(Some(Err(BodyError::Slow)));
         }
         Poll::Pending
+    }
+
+    /// Fills a pipe with the next piece, where it can come so; whether anything came.
+    pub fn fill(&mut self, pipe: &mut Pipe) -> bool {
+        let filled = self.body.fill(pipe);
+        if filled {
+            self.came(pipe.filled());
+        }
+        filled
+    }
+
+    fn came(&mut self, bytes: usize) {
+        self.waited += self.waits.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        self.came_bytes += bytes as u64;
     }
 
     /// What is known of the length.
