@@ -12,14 +12,20 @@ pub const HEADERS: u8 = 1;
 pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
+pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const WITH_PRIORITY: u8 = 32;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,6 +59,14 @@ impl Outcome {
     }
 }
 
+/// What came next on a connection.
+pub enum Came {
+    Frame(Frame),
+    Closed,
+    /// Nothing for as long as was waited.
+    Quiet,
+}
+
 pub struct RawHttp2 {
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -66,6 +80,16 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&stream.to_be_bytes());
     frame.extend_from_slice(payload);
     frame
+}
+
+/// A `SETTINGS` frame.
+pub fn set(settings: &[(u16, u32)]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for (id, value) in settings {
+        payload.extend_from_slice(&id.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
+    }
+    frame(SETTINGS, 0, 0, &payload)
 }
 
 /// Fields as literals that are not indexed (RFC 7541 section 6.2.2).
@@ -125,16 +149,16 @@ impl RawHttp2 {
     }
 
     pub async fn connect_with(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(set(settings));
+        Self::open(address, &bytes).await
+    }
+
+    /// Begins with these bytes instead of a preface.
+    pub async fn open(address: SocketAddr, first: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut payload = Vec::new();
-        for (id, value) in settings {
-            payload.extend_from_slice(&id.to_be_bytes());
-            payload.extend_from_slice(&value.to_be_bytes());
-        }
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(SETTINGS, 0, 0, &payload));
-        stream.write_all(&bytes).await.unwrap();
+        stream.write_all(first).await.unwrap();
         Self { stream, bytes: Vec::new(), settings: HashMap::new() }
     }
 
@@ -150,6 +174,13 @@ impl RawHttp2 {
 
     /// The next frame; `None`: closed, or nothing for a long time.
     pub async fn next(&mut self) -> Option<Frame> {
+        match self.next_within(PATIENCE).await {
+            Came::Frame(frame) => Some(frame),
+            Came::Closed | Came::Quiet => None,
+        }
+    }
+
+    pub async fn next_within(&mut self, patience: Duration) -> Came {
         loop {
             if let Some(frame) = self.take() {
                 if frame.kind == SETTINGS && frame.flags == 0 {
@@ -159,13 +190,13 @@ impl RawHttp2 {
                         self.settings.insert(id, value);
                     }
                 }
-                return Some(frame);
+                return Came::Frame(frame);
             }
             let mut buffer = vec![0; 65536];
-            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await.ok()?;
-            match read {
-                Ok(0) | Err(_) => return None,
-                Ok(read) => self.bytes.extend_from_slice(&buffer[..read]),
+            match tokio::time::timeout(patience, self.stream.read(&mut buffer)).await {
+                Ok(Ok(0) | Err(_)) => return Came::Closed,
+                Ok(Ok(read)) => self.bytes.extend_from_slice(&buffer[..read]),
+                Err(_) => return Came::Quiet,
             }
         }
     }
@@ -211,13 +242,13 @@ impl RawHttp2 {
     }
 }
 
-fn number(bytes: &[u8]) -> u32 {
+pub fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// The status at the beginning of a head: one of the static table, or a literal, whose three digits
 /// may be compressed (RFC 7541 appendix B).
-fn status(block: &[u8]) -> u16 {
+pub fn status(block: &[u8]) -> u16 {
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     match *block {
         [first @ 0x88..=0x8e, ..] => INDEXED[usize::from(first - 0x88)],
