@@ -73,7 +73,7 @@ fn sizes() -> Vec<Case> {
         ),
         case(
             "4.2 DATA too long",
-            &[open(1, BAD), frame(DATA, END_STREAM, 1, &[b'a'; 16_385])],
+            &[open(1, BAD), frame(DATA, END_STREAM, 1, &vec![b'a'; 16_385])],
             Wanted::Stream(&[FRAME_SIZE_ERROR]),
         ),
         case(

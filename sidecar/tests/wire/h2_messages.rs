@@ -138,8 +138,8 @@ fn compression() -> Vec<Case> {
             &[head(1, END_STREAM, &indexed), head(3, END_STREAM, &again)],
             Wanted::Answer(3),
         ),
-        compressed("HPACK 2.3.3 an index without entry", &[0x80 | 70]),
-        compressed("HPACK 2.3.3 a name's index without entry", &[0x40 | 62 + 1, 7, 1, b'a']),
+        compressed("HPACK 2.3.3 an index without entry", &[0x80 | 0x46]),
+        compressed("HPACK 2.3.3 a name's index without entry", &[0x40 | 0x3f, 7, 1, b'a']),
         compressed("HPACK 4.2 a table's size at the end of a head", &[0x20]),
         case("HPACK 4.2 a table's size first", &[head(1, END_STREAM, &small)], Wanted::Answer(1)),
         // The letter `a` is 00011, and the padding should be three ones.
