@@ -14,6 +14,7 @@ use segue_sidecar_core::snapshot::{Cluster, Endpoint, HttpVersion};
 use tokio::time::Instant;
 
 use crate::deadline::Deadlines;
+use crate::http1::close_idle_pipes;
 use crate::listener::ConnectionWatches;
 use crate::outcome::Counters;
 use crate::overload::Overload;
@@ -155,6 +156,7 @@ impl Worker {
         self.watches.tick(now, false);
         self.upstreams.tick(now, &view.snapshot);
         self.originals.tick(now);
+        close_idle_pipes();
         if let Some(App { http1: (cluster, living), .. }) = &self.app {
             // Both protocols share one living part.
             living.cluster.tick(now, cluster);

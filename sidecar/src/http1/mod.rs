@@ -12,7 +12,7 @@ mod wire;
 
 pub use client::{ClientBody, ClientConnection, SendFailure, Sent, Unanswered};
 pub use incoming::ReadError;
-pub use pipe::{Pipe, PipedBody};
+pub use pipe::{Pipe, PipedBody, close_idle_pipes};
 pub use server::{AnswerBody, Next, RespondError, ServerBody, ServerConnection};
 pub use tunnel::{Traffic, Tunnel, TunnelEnd};
 pub use wire::Wire;

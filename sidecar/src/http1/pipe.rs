@@ -17,12 +17,14 @@ const ROOM_BYTES: usize = 256 * 1024;
 const MOST_PIPES: usize = 64;
 
 thread_local! {
-    static PIPES: RefCell<Pipes> = const { RefCell::new(Pipes { free: Vec::new(), made: 0 }) };
+    static PIPES: RefCell<Pipes> = const { RefCell::new(Pipes::new()) };
 }
 
 struct Pipes {
     free: Vec<Ends>,
     made: usize,
+    /// How many lay about all the time since the last look.
+    idle: usize,
 }
 
 struct Ends {
@@ -57,7 +59,10 @@ impl Pipe {
     /// An empty pipe, if there is one.
     pub fn borrow() -> Option<Self> {
         let ends = PIPES.with_borrow_mut(|pipes| match pipes.free.pop() {
-            Some(ends) => Some(ends),
+            Some(ends) => {
+                pipes.idle = pipes.idle.min(pipes.free.len());
+                Some(ends)
+            }
             None if pipes.made < MOST_PIPES => {
                 let ends = Ends::new().ok()?;
                 pipes.made += 1;
@@ -106,6 +111,22 @@ impl Drop for Pipe {
     }
 }
 
+impl Pipes {
+    const fn new() -> Self {
+        Self { free: Vec::new(), made: 0, idle: 0 }
+    }
+}
+
+/// Closes the pipes of this thread that nobody needed since the last time.
+pub fn close_idle_pipes() {
+    PIPES.with_borrow_mut(|pipes| {
+        let kept = pipes.free.len() - pipes.idle;
+        pipes.made -= pipes.idle;
+        pipes.free.truncate(kept);
+        pipes.idle = kept;
+    });
+}
+
 impl Ends {
     fn new() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
@@ -149,6 +170,21 @@ mod tests {
         pipe.fill(&from, 7).unwrap();
         drop(pipe);
         PIPES.with_borrow(|pipes| assert_eq!((pipes.free.len(), pipes.made), (0, 0)));
+    }
+
+    #[test]
+    fn what_nobody_needs_from_one_look_to_the_next_is_closed() {
+        let left = || PIPES.with_borrow(|pipes| (pipes.free.len(), pipes.made));
+        let three = [Pipe::borrow(), Pipe::borrow(), Pipe::borrow()];
+        close_idle_pipes();
+        drop(three);
+        close_idle_pipes();
+        assert_eq!(left(), (3, 3), "they were needed since the last look");
+        drop([Pipe::borrow(), Pipe::borrow()]);
+        close_idle_pipes();
+        assert_eq!(left(), (2, 2));
+        close_idle_pipes();
+        assert_eq!(left(), (0, 0));
     }
 
     #[test]
