@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::http2::Pinger;
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// connection nothing.
 pub struct KeepAlive {
     heard: Rc<Heard>,
-    _asking: Option<AbortOnDropHandle<()>>,
+    _asking: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
@@ -31,18 +32,16 @@ struct Heard {
 
 impl KeepAlive {
     /// Begins to ask; on a thread of a worker.
-    pub fn begin(pings: Option<PingPong>) -> Self {
+    pub fn begin(pinger: Pinger) -> Self {
         let heard = Rc::<Heard>::default();
-        let asking = pings.map(|pings| {
-            let heard = Rc::clone(&heard);
-            AbortOnDropHandle::new(spawn_local(async move {
-                watch(pings).await;
-                heard.gone.set(true);
-                if let Some(waker) = heard.waker.take() {
-                    waker.wake();
-                }
-            }))
-        });
+        let told = Rc::clone(&heard);
+        let asking = AbortOnDropHandle::new(spawn_local(async move {
+            watch(&pinger).await;
+            told.gone.set(true);
+            if let Some(waker) = told.waker.take() {
+                waker.wake();
+            }
+        }));
         Self { heard, _asking: asking }
     }
 
@@ -61,10 +60,10 @@ impl KeepAlive {
 }
 
 /// Asks again and again; ready when no answer comes.
-async fn watch(mut pings: PingPong) {
+async fn watch(pinger: &Pinger) {
     loop {
         sleep(INTERVAL).await;
-        if !matches!(timeout(PATIENCE, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+        if timeout(PATIENCE, pinger.ping()).await.is_err() {
             return;
         }
     }
@@ -72,10 +71,21 @@ async fn watch(mut pings: PingPong) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, duplex};
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::task::LocalSet;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::http2::{Limits, Requests, begin_client};
+
+    fn client(io: DuplexStream) -> (Requests, Pinger) {
+        let (requests, mut driver) = begin_client(io, Limits::default());
+        let pinger = driver.pinger();
+        spawn_local(async move { poll_fn(|context| driver.poll(context)).await });
+        (requests, pinger)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_answers_is_kept() {
@@ -84,10 +94,11 @@ mod tests {
             let mut server = h2::server::handshake(theirs).await.unwrap();
             while server.accept().await.is_some() {}
         });
-        let (_sender, mut driver) = h2::client::handshake(ours).await.unwrap();
-        let pings = driver.ping_pong().unwrap();
-        tokio::spawn(driver);
-        assert!(timeout(INTERVAL * 100, watch(pings)).await.is_err());
+        let watching = async {
+            let (_requests, pinger) = client(ours);
+            assert!(timeout(INTERVAL * 100, watch(&pinger)).await.is_err());
+        };
+        LocalSet::new().run_until(watching).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -98,11 +109,12 @@ mod tests {
             let mut bytes = [0; 1024];
             while theirs.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
         });
-        let (_sender, mut driver) = h2::client::handshake(ours).await.unwrap();
-        let pings = driver.ping_pong().unwrap();
-        tokio::spawn(driver);
-        let begun = Instant::now();
-        watch(pings).await;
-        assert_eq!(begun.elapsed(), INTERVAL + PATIENCE);
+        let watching = async {
+            let (_requests, pinger) = client(ours);
+            let begun = Instant::now();
+            watch(&pinger).await;
+            assert_eq!(begun.elapsed(), INTERVAL + PATIENCE);
+        };
+        LocalSet::new().run_until(watching).await;
     }
 }

@@ -11,6 +11,7 @@ pub mod flood;
 pub mod grpc_timeout;
 pub mod health;
 pub mod http1;
+pub mod http2;
 pub mod outlier;
 pub mod overload;
 pub mod reject;

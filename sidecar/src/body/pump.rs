@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
 use http_body::Body;
+use segue_sidecar_core::http2::Reason;
 use thiserror::Error;
+
+use crate::http2::Sender;
 
 /// A body that could not be moved to its end.
 #[derive(Debug, Error)]
@@ -22,14 +24,14 @@ pub enum PumpError<E> {
 /// A body on its way into a stream. Holds at most one chunk.
 pub struct Pump<B> {
     body: B,
-    stream: SendStream<Bytes>,
+    stream: Sender,
     chunk: Bytes,
     sent_bytes: u64,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
     /// Moves `body` into `stream`.
-    pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
+    pub fn new(body: B, stream: Sender) -> Self {
         Self { body, stream, chunk: Bytes::new(), sent_bytes: 0 }
     }
 
@@ -41,7 +43,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
 
     /// Gives the stream up.
     pub fn reset(&mut self, reason: Reason) {
-        self.stream.send_reset(reason);
+        self.stream.reset(reason);
     }
 
     /// Ready when all of the body was handed over, or cannot be.
@@ -68,12 +70,12 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                         continue;
                     }
                     Err(frame) => match frame.into_trailers() {
-                        Ok(trailers) => self.stream.send_trailers(trailers),
+                        Ok(trailers) => self.stream.send_trailers(&trailers),
                         Err(_) => continue,
                     },
                 },
                 Some(Err(error)) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    self.stream.reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(Err(PumpError::Body(error)));
                 }
             };
@@ -83,14 +85,8 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
 
     /// Sends what the window allows of the chunk; true when that was the end of the stream.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, PumpError<B::Error>>> {
-        self.stream.reserve_capacity(self.chunk.len());
-        while self.stream.capacity() == 0 {
-            match ready!(self.stream.poll_capacity(context)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(PumpError::Closed)),
-            }
-        }
-        let piece = self.chunk.split_to(self.stream.capacity().min(self.chunk.len()));
+        let room = ready!(self.stream.poll_room(context)).map_err(|_| PumpError::Closed)?;
+        let piece = self.chunk.split_to(room.min(self.chunk.len()));
         self.sent_bytes += piece.len() as u64;
         let last = self.chunk.is_empty() && self.body.is_end_stream();
         self.stream.send_data(piece, last).map_err(|_| PumpError::Closed)?;

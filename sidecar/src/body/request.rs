@@ -8,9 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use segue_sidecar_core::canonical::clean_trailers;
+use segue_sidecar_core::http2::Reason;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -18,6 +18,7 @@ pub use kept::Kept;
 pub use paced::{Pace, Paced};
 
 use crate::http1::{Pipe, PipedBody, ReadError, ServerBody};
+use crate::http2::{Receiver, StreamError};
 
 /// A body that broke off.
 #[derive(Debug, Error)]
@@ -25,7 +26,7 @@ pub enum BodyError {
     #[error("HTTP/1.1: {0}")]
     Http1(#[from] ReadError),
     #[error("HTTP/2: {0}")]
-    Http2(#[from] h2::Error),
+    Http2(#[from] StreamError),
     #[error("the request took longer than its route allows")]
     Timeout,
     #[error("nothing came for the time that the route allows")]
@@ -64,7 +65,7 @@ const MOST_COPIED_BYTES: usize = 64 * 1024;
 
 /// A body that comes over HTTP/2. Its window opens again as chunks are taken.
 pub struct ReceivedBody {
-    stream: RecvStream,
+    stream: Receiver,
     data_ended: bool,
 }
 
@@ -75,8 +76,8 @@ impl RequestBody {
     }
 
     /// The body of an HTTP/2 request.
-    pub fn http2(stream: RecvStream) -> Self {
-        if stream.is_end_stream() { Self::Empty } else { Self::Http2(ReceivedBody::new(stream)) }
+    pub fn http2(stream: Option<Receiver>) -> Self {
+        stream.map_or(Self::Empty, |stream| Self::Http2(ReceivedBody::new(stream)))
     }
 
     /// The body, whose copy is sent once all of it has passed. Larger ones than 64 KiB, and those
@@ -135,7 +136,7 @@ impl Copied {
 
 impl ReceivedBody {
     /// The body of a stream.
-    pub fn new(stream: RecvStream) -> Self {
+    pub fn new(stream: Receiver) -> Self {
         Self { stream, data_ended: false }
     }
 
@@ -146,34 +147,22 @@ impl ReceivedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         while !self.data_ended {
             match ready!(self.stream.poll_data(context)) {
-                Some(Ok(chunk)) => {
-                    let taken = self.stream.flow_control().release_capacity(chunk.len());
-                    return Poll::Ready(Some(match taken {
-                        Ok(()) => Ok(Frame::data(chunk)),
-                        Err(error) => Err(error.into()),
-                    }));
-                }
+                Some(Ok(chunk)) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
                 // The peer has all it wanted of us: the answer it sent before is complete.
-                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => {
-                    return Poll::Ready(None);
-                }
+                Some(Err(StreamError::Reset(Reason::NO_ERROR))) => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => self.data_ended = true,
             }
         }
-        Poll::Ready(match ready!(self.stream.poll_trailers(context)) {
-            Ok(Some(mut trailers)) => {
-                clean_trailers(&mut trailers);
-                Some(Ok(Frame::trailers(trailers)))
-            }
-            Ok(None) => None,
-            Err(error) => Some(Err(error.into())),
-        })
+        Poll::Ready(self.stream.take_trailers().map(|mut trailers| {
+            clean_trailers(&mut trailers);
+            Ok(Frame::trailers(trailers))
+        }))
     }
 
     /// Whether all of it was taken.
     pub fn is_end(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.is_end()
     }
 }
 

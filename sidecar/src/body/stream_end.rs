@@ -4,37 +4,28 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 
 use crate::http1::TunnelEnd;
+use crate::http2::{Receiver, Sender, StreamError};
 
 /// Both directions of a stream.
 pub struct StreamEnd {
-    receive: RecvStream,
-    send: SendStream<Bytes>,
+    receive: Receiver,
+    send: Sender,
     /// Given, and not taken by the peer's window yet.
     waiting: Bytes,
 }
 
 impl StreamEnd {
     /// The two halves of one stream.
-    pub fn new(receive: RecvStream, send: SendStream<Bytes>) -> Self {
+    pub fn new(receive: Receiver, send: Sender) -> Self {
         Self { receive, send, waiting: Bytes::new() }
     }
 }
 
 impl TunnelEnd for StreamEnd {
     fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        loop {
-            let Some(piece) = ready!(self.receive.poll_data(context)) else {
-                return Poll::Ready(Ok(None));
-            };
-            let piece = piece.map_err(broken)?;
-            self.receive.flow_control().release_capacity(piece.len()).map_err(broken)?;
-            if !piece.is_empty() {
-                return Poll::Ready(Ok(Some(piece)));
-            }
-        }
+        self.receive.poll_data(context).map(|piece| piece.transpose().map_err(broken))
     }
 
     fn has_room(&self) -> bool {
@@ -47,14 +38,8 @@ impl TunnelEnd for StreamEnd {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.waiting.is_empty() {
-            self.send.reserve_capacity(self.waiting.len());
-            while self.send.capacity() == 0 {
-                match ready!(self.send.poll_capacity(context)) {
-                    Some(granted) => drop(granted.map_err(broken)?),
-                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-                }
-            }
-            let piece = self.waiting.split_to(self.send.capacity().min(self.waiting.len()));
+            let room = ready!(self.send.poll_room(context)).map_err(broken)?;
+            let piece = self.waiting.split_to(room.min(self.waiting.len()));
             self.send.send_data(piece, false).map_err(broken)?;
         }
         Poll::Ready(Ok(()))
@@ -65,6 +50,6 @@ impl TunnelEnd for StreamEnd {
     }
 }
 
-fn broken(error: h2::Error) -> io::Error {
-    error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+fn broken(error: StreamError) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
 }

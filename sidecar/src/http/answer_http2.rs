@@ -5,18 +5,17 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::server::SendResponse;
 use http::header::CONNECTION;
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode};
 use http_body::Body as _;
+use segue_sidecar_core::http2::Reason;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::body::ResponseBody;
 use crate::body::{BodyError, Pump, PumpError};
 use crate::deadline::Deadline;
+use crate::http2::Sender;
 use crate::worker::Worker;
 
 /// How long an answer may wait for the caller to open its window.
@@ -25,7 +24,7 @@ const SEND_BLOCKED_TIME: Duration = Duration::from_secs(30);
 /// `None` where the caller cancelled the stream first: dropping the future gives up what it does,
 /// upstream as well.
 pub async fn unless_reset<F: Future>(
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut Sender,
     mut future: Pin<&mut F>,
 ) -> Option<F::Output> {
     poll_fn(|context| {
@@ -41,28 +40,26 @@ pub async fn unless_reset<F: Future>(
 pub async fn send(
     worker: &Worker,
     response: Response<ResponseBody>,
-    mut respond: SendResponse<Bytes>,
+    mut respond: Sender,
     is_head: bool,
 ) -> bool {
     let (mut parts, body) = response.into_parts();
-    parts.version = Version::HTTP_2;
     parts.headers.remove(CONNECTION);
     // RFC 9110 section 6.4.1: these have no content, whatever our own answer would say.
     let is_bare = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let ends = is_head || is_bare || body.is_end_stream();
-    match respond.send_response(Response::from_parts(parts, ()), ends) {
-        Ok(_) if ends => false,
-        Ok(stream) => match pump(worker, Pump::new(body, stream)).await {
-            Ok(()) => false,
-            Err(PumpError::Closed) => true,
-            Err(PumpError::Body(error)) => {
-                debug!(%error, "an answer broke off");
-                false
-            }
-        },
-        Err(error) => {
-            debug!(%error, "an answer cannot be sent over HTTP/2");
-            respond.send_reset(Reason::INTERNAL_ERROR);
+    if respond.send_response(parts.status, &parts.headers, ends).is_err() {
+        return true;
+    }
+    drop(parts);
+    if ends {
+        return false;
+    }
+    match pump(worker, Pump::new(body, respond)).await {
+        Ok(()) => false,
+        Err(PumpError::Closed) => true,
+        Err(PumpError::Body(error)) => {
+            debug!(%error, "an answer broke off");
             false
         }
     }
@@ -98,11 +95,13 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
+    use bytes::Bytes;
     use http::Request;
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
     use crate::http::ResponseSource;
+    use crate::http2::{Limits, ServerConnection};
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
     use crate::vitals::Vitals;
@@ -127,16 +126,30 @@ mod tests {
                 let first = body.data().await.unwrap().unwrap();
                 (first.len(), body.data().await.unwrap().unwrap_err().reason())
             });
-            let mut connection = h2::server::handshake(ours).await.unwrap();
-            let (_, respond) = connection.accept().await.unwrap().unwrap();
-            spawn_local(async move { while connection.accept().await.is_some() {} });
+            let mut connection = ServerConnection::new(ours, Limits::default());
+            let (_, respond) = poll_fn(|context| {
+                let received = connection.poll_receive(context);
+                let _ = connection.poll_flush(context);
+                match connection.next_request() {
+                    Some(request) => Poll::Ready(request),
+                    None => received.map(|_| unreachable!()),
+                }
+            })
+            .await;
+            spawn_local(poll_fn(move |context| {
+                let _ = connection.poll_receive(context);
+                connection.drive(context, |connection, context| {
+                    let _ = connection.poll_flush(context);
+                });
+                Poll::<()>::Pending
+            }));
             let body = ResponseSource::Whole(Some(vec![7; 1000].into()));
             let begun = Instant::now();
             let response = Response::new(ResponseBody::of(body));
             assert!(!send(&worker, response, respond, false).await);
             let waited = begun.elapsed();
             assert!((SEND_BLOCKED_TIME..SEND_BLOCKED_TIME * 2).contains(&waited), "{waited:?}");
-            assert_eq!(caller.await.unwrap(), (10, Some(Reason::CANCEL)));
+            assert_eq!(caller.await.unwrap(), (10, Some(h2::Reason::CANCEL)));
             assert_eq!(counters.refusals()["send_blocked"], 1);
         };
         LocalSet::new().run_until(serving).await;

@@ -358,11 +358,12 @@ async fn attempt_http2(
     cluster: &Cluster,
     request: &mut Request<RequestBody>,
 ) -> Result<Response<ResponseSource>, Failed> {
-    let copy = retry::copy(request);
+    // Only the body is taken out of the request: one without it is whole for another attempt.
+    let may_repeat = request.body().is_empty();
     let idempotent = retry::is_idempotent(request.method());
     let failure = loop {
         let connection = pool.http2(cluster).await.map_err(|error| unconnected(&error))?;
-        match connection.send(std::mem::take(request)).await {
+        match connection.send(request).await {
             Ok(response) => {
                 return Ok(response.map(|body| {
                     if body.is_end() { ResponseSource::Empty } else { ResponseSource::Http2(body) }
@@ -370,19 +371,19 @@ async fn attempt_http2(
             }
             // A connection that takes no more requests is out of the pool now, and nothing was
             // sent: the next one is no retry. Each turn has one connection less.
-            Err(Http2Failure { unsent: Some(unsent), .. }) => *request = unsent,
+            Err(Http2Failure { unsent: true, .. }) => {}
             Err(failure) => break failure,
         }
     };
-    let (cause, reject, back) = match () {
-        () if failure.callers_fault => (Cause::Final, Reject::BadBody, None),
-        () if failure.no_websocket => (Cause::Final, Reject::NoWebSocket, None),
-        () if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, copy),
-        () if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, copy),
-        () if failure.closed => (Cause::Final, Reject::UpstreamClosed, None),
-        () => (Cause::Final, Reject::UpstreamMalformed, None),
+    let (cause, reject, again) = match () {
+        () if failure.callers_fault => (Cause::Final, Reject::BadBody, false),
+        () if failure.no_websocket => (Cause::Final, Reject::NoWebSocket, false),
+        () if failure.unprocessed => (Cause::Stale, Reject::UpstreamClosed, may_repeat),
+        () if failure.closed && idempotent => (Cause::Stale, Reject::UpstreamClosed, may_repeat),
+        () if failure.closed => (Cause::Final, Reject::UpstreamClosed, false),
+        () => (Cause::Final, Reject::UpstreamMalformed, false),
     };
-    Err(Failed { cause, reject, again: put_back(request, back, false).is_some() })
+    Err(Failed { cause, reject, again })
 }
 
 /// The request was not touched.

@@ -8,7 +8,6 @@ mod connect;
 mod detect;
 mod fault;
 mod forward;
-mod frame_meter;
 mod headers;
 mod hedge;
 mod mirror;

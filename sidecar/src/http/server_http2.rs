@@ -1,31 +1,27 @@
 //! HTTP/2 with callers. All streams of a connection are futures of one task.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
 use http::{Method, Request};
 use segue_sidecar_core::canonical::Trust;
 use segue_sidecar_core::flood::ResetRatio;
+use segue_sidecar_core::http2::Reason;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::answer_http2::{send, unless_reset};
 use super::caller::Caller;
-use super::frame_meter::FrameMeter;
 use super::pipeline;
 use super::websocket_http2;
 use crate::body::RequestBody;
-use crate::deadline::Deadline;
+use crate::http2::{ConnectionError, Limits, Receiver, Sender, ServerConnection};
 use crate::keepalive::KeepAlive;
 use crate::listener::{ConnectionWatch, Verdict};
 use crate::worker::Worker;
@@ -33,17 +29,17 @@ use crate::worker::Worker;
 /// Streams at one time: of a proxy of ours or of the application, and of anybody else.
 const MAX_STREAMS_OF_OURS: u32 = 256;
 const MAX_STREAMS: u32 = 100;
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
-const HEADER_LIST_BYTES: u32 = 60 * 1024;
-/// Streams that a caller may open and cancel before we look at them.
-const MAX_PENDING_RESETS: usize = 200;
-/// Streams that we may have to reset for the caller's errors.
-const MAX_LOCAL_RESETS: usize = 256;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long a caller that attacks may take to hear why it is closed.
+/// How long a caller may take to hear why it is closed.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
+
+/// How a connection ended.
+enum End {
+    /// The caller has gone, or is not waited for.
+    Gone,
+    /// The caller is to hear what was said last.
+    Said,
+}
 
 /// Serves a connection to its end.
 pub async fn serve(
@@ -56,111 +52,126 @@ pub async fn serve(
         Trust::Proxy | Trust::Application => MAX_STREAMS_OF_OURS,
         Trust::Edge => MAX_STREAMS,
     };
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(streams)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(HEADER_LIST_BYTES)
-        .enable_connect_protocol()
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(Some(MAX_LOCAL_RESETS));
-    let flooded = Rc::new(Cell::new(false));
-    let stream = FrameMeter::new(stream, Rc::clone(&flooded));
-    match tokio::time::timeout(HANDSHAKE_TIME, builder.handshake(stream)).await {
-        Ok(Ok(connection)) => serve_streams(&worker, &caller, connection, &watch, &flooded).await,
-        Ok(Err(error)) => debug!(%error, "HTTP/2 handshake of a caller failed"),
-        Err(_) => debug!("HTTP/2 handshake of a caller took too long"),
+    let mut connection = ServerConnection::new(stream, Limits { streams, ..Limits::default() });
+    let end = match timeout(HANDSHAKE_TIME, begin(&mut connection)).await {
+        Ok(Ok(())) => serve_streams(&worker, &caller, &mut connection, &watch).await,
+        Ok(Err(error)) => ended(&worker, &error),
+        Err(_) => {
+            debug!("HTTP/2 handshake of a caller took too long");
+            End::Gone
+        }
+    };
+    if matches!(end, End::Said) {
+        // Whether it heard or not, it is closed now.
+        let _ = timeout(CLOSING_TIME, poll_fn(|context| connection.poll_close(context))).await;
+    }
+}
+
+/// Waits for the first settings of the caller, or its end.
+async fn begin(connection: &mut ServerConnection<TcpStream>) -> Result<(), ConnectionError> {
+    poll_fn(|context| {
+        connection.drive(context, |connection, context| {
+            let received = connection.poll_receive(context);
+            let _ = connection.poll_flush(context)?;
+            if connection.has_begun() { Poll::Ready(Ok(())) } else { received }
+        })
+    })
+    .await
+}
+
+fn ended(worker: &Worker, error: &ConnectionError) -> End {
+    debug!(%error, "HTTP/2 connection of a caller ended");
+    match error {
+        ConnectionError::Io(_) => End::Gone,
+        ConnectionError::Violated(reason) => {
+            if *reason == Reason::ENHANCE_YOUR_CALM {
+                worker.counters.refused("http2_flood");
+            }
+            End::Said
+        }
     }
 }
 
 async fn serve_streams(
     worker: &Worker,
     caller: &Caller,
-    mut connection: Connection<FrameMeter, Bytes>,
+    connection: &mut ServerConnection<TcpStream>,
     watch: &Rc<ConnectionWatch>,
-    flooded: &Cell<bool>,
-) {
+) -> End {
     // From here on idleness is counted by streams.
     drop(watch.begin_request());
     let mut streams = FuturesUnordered::new();
-    let mut announced = false;
     let mut left = caller.most_requests();
     let mut ratio = ResetRatio::default();
-    let mut closing: Option<Deadline> = None;
-    let keepalive = KeepAlive::begin(connection.ping_pong());
-    poll_fn(|context| {
+    let keepalive = KeepAlive::begin(connection.pinger());
+    let mut turn = |connection: &mut ServerConnection<TcpStream>, context: &mut Context<'_>| {
         match watch.verdict(context) {
             Verdict::Stay => {}
-            Verdict::Announce | Verdict::Finish if announced => {}
-            Verdict::Announce | Verdict::Finish => {
-                announced = true;
-                connection.graceful_shutdown();
-            }
-            Verdict::Close => return Poll::Ready(()),
+            Verdict::Announce | Verdict::Finish => connection.announce_end(),
+            Verdict::Close => return Poll::Ready(End::Gone),
         }
         if keepalive.poll_gone(context).is_ready() {
             debug!("an HTTP/2 caller does not answer pings any more");
             worker.counters.refused("keepalive");
-            return Poll::Ready(());
+            return Poll::Ready(End::Gone);
         }
-        let mut attack = (closing.is_none() && flooded.get()).then_some("http2_flood");
-        loop {
-            if let Some(reason) = attack.take() {
-                debug!(reason, "an HTTP/2 connection of a caller is closed");
-                worker.counters.refused(reason);
-                closing = Some(worker.deadlines.at(Instant::now().checked_add(CLOSING_TIME)));
-                // What runs is given up at once, upstream as well.
-                streams.clear();
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            }
-            match connection.poll_accept(context) {
-                Poll::Ready(Some(Ok(_))) if closing.is_some() => continue,
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    ratio.opened();
-                    left = left.saturating_sub(1);
-                    let last = left == 0 || worker.closes_connections();
-                    if last && !std::mem::replace(&mut announced, true) {
-                        connection.graceful_shutdown();
-                    }
-                    let running = watch.begin_request();
-                    let begun = Instant::now();
-                    // In a box, because the set moves what it is given three times.
-                    streams.push(Box::pin(async move {
-                        let cancelled = serve_stream(worker, caller, request, respond).await;
-                        drop(running);
-                        cancelled.then(|| begun.elapsed())
-                    }));
-                    continue;
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    debug!(%error, "HTTP/2 connection of a caller ended");
-                    return Poll::Ready(());
-                }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => {}
-            }
-            while let Poll::Ready(Some(cancelled)) = streams.poll_next_unpin(context) {
-                if cancelled.is_some_and(|age| ratio.cancelled(age)) && closing.is_none() {
-                    attack = Some("http2_resets");
-                }
-            }
-            if attack.is_none() {
-                break;
+        let received = connection.poll_receive(context);
+        let mut attack = connection.is_flooded().then_some("http2_flood");
+        for _ in 0..connection.take_unseen_resets() {
+            ratio.opened();
+            if ratio.cancelled(Duration::ZERO) {
+                attack = Some("http2_resets");
             }
         }
-        closing.as_mut().map_or(Poll::Pending, |late| late.poll(context))
-    })
-    .await;
+        while let Some((request, respond)) = connection.next_request() {
+            ratio.opened();
+            left = left.saturating_sub(1);
+            if left == 0 || worker.closes_connections() {
+                connection.announce_end();
+            }
+            let running = watch.begin_request();
+            let begun = Instant::now();
+            // In a box, because the set moves what it is given three times.
+            streams.push(Box::pin(async move {
+                let cancelled = serve_stream(worker, caller, request, respond).await;
+                drop(running);
+                cancelled.then(|| begun.elapsed())
+            }));
+        }
+        while let Poll::Ready(Some(cancelled)) = streams.poll_next_unpin(context) {
+            if cancelled.is_some_and(|age| ratio.cancelled(age)) {
+                attack = Some("http2_resets");
+            }
+        }
+        if let Some(reason) = attack {
+            debug!(reason, "an HTTP/2 connection of a caller is closed");
+            worker.counters.refused(reason);
+            connection.end(Reason::ENHANCE_YOUR_CALM);
+            return Poll::Ready(End::Said);
+        }
+        let flushed = connection.poll_flush(context);
+        match received {
+            Poll::Ready(Ok(())) => return Poll::Ready(End::Gone),
+            Poll::Ready(Err(error)) => return Poll::Ready(ended(worker, &error)),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(Err(error)) = flushed {
+            return Poll::Ready(ended(worker, &error.into()));
+        }
+        if connection.is_over() { Poll::Ready(End::Said) } else { Poll::Pending }
+    };
+    let end = poll_fn(|context| connection.drive(context, &mut turn)).await;
+    // What runs is given up at once, upstream as well.
+    connection.fail();
+    end
 }
 
 /// Whether the caller cancelled the stream.
 async fn serve_stream(
     worker: &Worker,
     caller: &Caller,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    request: Request<Option<Receiver>>,
+    mut respond: Sender,
 ) -> bool {
     if *request.method() == Method::CONNECT {
         // In a box, because few requests do.
@@ -183,7 +194,7 @@ mod tests {
     use super::*;
 
     fn size_of_future<'a, F>(
-        _: fn(&'a Worker, &'a Caller, Request<RecvStream>, SendResponse<Bytes>) -> F,
+        _: fn(&'a Worker, &'a Caller, Request<Option<Receiver>>, Sender) -> F,
     ) -> usize {
         size_of::<F>()
     }

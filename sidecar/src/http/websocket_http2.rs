@@ -4,12 +4,9 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::ext::Protocol;
-use h2::server::SendResponse;
 use http::header::HeaderValue;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
+use segue_sidecar_core::http2::Protocol;
 use tracing::debug;
 
 use super::answer_http2::{send, unless_reset};
@@ -19,6 +16,7 @@ use super::pipeline;
 use super::respond::Reject;
 use crate::body::{RequestBody, StreamEnd};
 use crate::http1::{AnswerBody as _, Tunnel};
+use crate::http2::{Receiver, Sender};
 use crate::websocket::{self, AsksForWebSocket};
 use crate::worker::Worker;
 
@@ -26,12 +24,12 @@ use crate::worker::Worker;
 pub async fn serve(
     worker: &Worker,
     caller: &Caller,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    request: Request<Option<Receiver>>,
+    mut respond: Sender,
 ) -> bool {
     let (mut parts, receive) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>();
-    let asks = protocol.is_some_and(|it| it.as_str().eq_ignore_ascii_case("websocket"));
+    let asks = protocol.is_some_and(|it| it.0.eq_ignore_ascii_case(b"websocket"));
     // The key is what an upstream proves by, whatever it speaks.
     let accept = asks.then(|| websocket::add_key(&mut parts.headers)).flatten();
     let Some(accept) = accept else {
@@ -59,19 +57,20 @@ async fn switch(
     worker: &Worker,
     mut response: Response<ResponseBody>,
     accept: &HeaderValue,
-    receive: RecvStream,
-    mut respond: SendResponse<Bytes>,
+    receive: Option<Receiver>,
+    mut respond: Sender,
 ) -> bool {
     if !websocket::take_accept(response.headers_mut(), accept) {
         let refused = pipeline::refuse(worker, Reject::UpstreamMalformed, false);
         return send(worker, refused, respond, false).await;
     }
-    let (mut parts, mut body) = response.into_parts();
-    parts.status = StatusCode::OK;
-    parts.version = Version::HTTP_2;
-    let answered = respond.send_response(Response::from_parts(parts, ()), false);
-    let (Ok(answer), Some(upstream)) = (answered, body.tunnel()) else { return false };
-    let mut stream = StreamEnd::new(receive, answer);
+    let (parts, mut body) = response.into_parts();
+    let answered = respond.send_response(StatusCode::OK, &parts.headers, false);
+    // A stream that has ended before it began is no tunnel.
+    let (Ok(()), Some(upstream), Some(receive)) = (answered, body.tunnel(), receive) else {
+        return false;
+    };
+    let mut stream = StreamEnd::new(receive, respond);
     let mut tunnel = Tunnel::of_websocket();
     let moved = poll_fn(|context| tunnel.poll(&mut stream, upstream, context)).await;
     if let Err(error) = moved {

@@ -1,7 +1,6 @@
 //! HTTP/1.1 over sockets. What bytes mean is decided in the core; here they come and go, with
 //! nothing held while nothing does.
 
-mod buffers;
 mod client;
 mod incoming;
 mod outgoing;

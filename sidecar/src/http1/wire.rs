@@ -11,8 +11,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
-use super::buffers::{LARGE_BUFFER_BYTES, Size, borrow_page, return_page};
 use super::pipe::Pipe;
+use crate::buffers::{LARGE_BUFFER_BYTES, Size, borrow_page, return_page};
 
 /// Room for a head, or for a piece of a small body.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;

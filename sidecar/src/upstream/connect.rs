@@ -26,8 +26,6 @@ pub enum ConnectError {
     Timeout(Duration),
     #[error("{0}")]
     Refused(#[from] io::Error),
-    #[error("{0}")]
-    Http2(#[from] h2::Error),
     #[error("the connection that others opened and this one waited for did not come about")]
     Shared,
     #[error("all {0} connections that the cluster may have are open")]

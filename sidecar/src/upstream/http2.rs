@@ -2,34 +2,26 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use h2::Reason;
-use h2::client::{Builder, SendRequest};
-use h2::ext::Protocol;
 use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
+use segue_sidecar_core::http2::Protocol;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::connect::{ConnectError, OpenConnection};
+use super::connect::OpenConnection;
 use crate::body::{BodyError, Pump, PumpError, ReceivedBody, RequestBody, StreamEnd};
 use crate::http1::TunnelEnd;
+use crate::http2::{Limits, Requests, StreamError, begin_client};
 use crate::keepalive::KeepAlive;
 use crate::websocket::{self, AsksForWebSocket};
 
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
-const HEADER_LIST_BYTES: u32 = 60 * 1024;
-/// Streams before the peer's settings are known.
-const FIRST_STREAMS: usize = 100;
 /// Streams on one connection however many the peer allows; beyond, a second one is opened.
 const MOST_STREAMS: usize = 256;
 
@@ -40,7 +32,7 @@ const SETTINGS_LOOK: Duration = Duration::from_millis(2);
 
 /// One connection, shared by requests.
 pub struct Http2Connection {
-    sender: SendRequest<Bytes>,
+    requests: Requests,
     streams: Cell<usize>,
     closed: Rc<Cell<bool>>,
     used: Cell<Instant>,
@@ -55,8 +47,8 @@ pub struct Http2Connection {
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Http2Failure {
-    /// Given back where the upstream did certainly not see it.
-    pub unsent: Option<Request<RequestBody>>,
+    /// Whether the request is as it was: the upstream did certainly not see it.
+    pub unsent: bool,
     /// Whether the upstream says that it did not work on the request.
     pub unprocessed: bool,
     /// Whether the caller's body was at fault.
@@ -87,38 +79,27 @@ struct Lease(Rc<Http2Connection>);
 
 impl Http2Connection {
     /// Speaks HTTP/2 over a new connection; a task of the worker drives it to its end.
-    pub async fn begin(
-        stream: TcpStream,
-        open: OpenConnection,
-        timeout: Duration,
-        aged: Instant,
-    ) -> Result<Rc<Self>, ConnectError> {
-        let mut builder = Builder::new();
-        builder
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_send_buffer_size(SEND_BUFFER_BYTES)
-            .max_header_list_size(HEADER_LIST_BYTES)
-            .initial_max_send_streams(FIRST_STREAMS)
-            .enable_push(false);
-        let (sender, mut driver) = tokio::time::timeout(timeout, builder.handshake(stream))
-            .await
-            .map_err(|_| ConnectError::Timeout(timeout))??;
+    pub fn begin(stream: TcpStream, open: OpenConnection, aged: Instant) -> Rc<Self> {
+        let (requests, mut driver) = begin_client(stream, Limits::default());
         let closed = Rc::new(Cell::new(false));
         let at_end = Rc::clone(&closed);
-        let keepalive = KeepAlive::begin(driver.ping_pong());
-        // Owned by the connection: ends when the last reference to the sender is gone.
+        let keepalive = KeepAlive::begin(driver.pinger());
+        // Owned by the connection: ends when nobody can open streams any more.
         tokio::task::spawn_local(async move {
-            let mut driver = pin!(driver);
             poll_fn(|context| {
-                if let Poll::Ready(ended) = driver.as_mut().poll(context) {
+                if let Poll::Ready(ended) = driver.poll(context) {
                     if let Err(error) = ended {
                         debug!(%error, "HTTP/2 connection to an upstream ended");
                     }
                     return Poll::Ready(());
                 }
-                // What runs on it ends with it.
-                keepalive.poll_gone(context).map(|()| open.lost())
+                if keepalive.poll_gone(context).is_ready() {
+                    // What runs on it ends with it.
+                    driver.fail();
+                    open.lost();
+                    return Poll::Ready(());
+                }
+                Poll::Pending
             })
             .await;
             at_end.set(true);
@@ -127,18 +108,18 @@ impl Http2Connection {
         let begun = Instant::now();
         let used = Cell::new(begun);
         let (streams, retires) = (Cell::new(0), Cell::new(false));
-        Ok(Rc::new(Self { sender, streams, closed, used, begun, aged, retires }))
+        Rc::new(Self { requests, streams, closed, used, begun, aged, retires })
     }
 
     /// Whether one more request fits.
     pub fn has_room(&self) -> bool {
-        let most = self.sender.current_max_send_streams().min(MOST_STREAMS);
-        !self.closed.get() && !self.retires.get() && self.streams.get() < most
+        let most = self.requests.most_streams().min(MOST_STREAMS);
+        !self.is_closed() && !self.retires.get() && self.streams.get() < most
     }
 
     /// Whether it can never be used again.
     pub fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.closed.get() || !self.requests.may_open()
     }
 
     /// Takes no new requests from here on where it is too old; whether none run on it any more.
@@ -152,26 +133,21 @@ impl Http2Connection {
         self.streams.get() == 0 && self.used.get() <= moment
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. Only the body is taken out of it.
     pub async fn send(
         self: Rc<Self>,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<Http2Body>, Http2Failure> {
         if request.extensions().get::<AsksForWebSocket>().is_some() {
             // In a box, because few requests do.
-            return Box::pin(self.switch(request)).await;
+            return Box::pin(self.switch(std::mem::take(request))).await;
         }
         let lease = Lease::on(&self);
-        let mut sender = self.sender.clone();
-        if poll_fn(|context| sender.poll_ready(context)).await.is_err() {
-            self.closed.set(true);
-            return Err(Http2Failure::unsent(request));
-        }
-        let (parts, body) = request.into_parts();
-        let ends = body.is_empty();
-        let sent = sender.send_request(Request::from_parts(parts, ()), ends);
-        let (mut answer, stream) = sent.map_err(|error| self.failure(&error))?;
-        let mut upload = (!ends).then(|| Pump::new(body, stream));
+        let ends = request.body().is_empty();
+        let (mut receiver, sender) =
+            self.requests.open(request, ends).map_err(|_| Http2Failure::unsent())?;
+        let body = std::mem::take(request.body_mut());
+        let mut upload = (!ends).then(|| Pump::new(body, sender));
         let mut callers_fault = false;
         let answered = poll_fn(|context| {
             if let Some(running) = &mut upload
@@ -180,15 +156,15 @@ impl Http2Connection {
                 callers_fault = matches!(moved, Err(PumpError::Body(_)));
                 upload = None;
             }
-            Pin::new(&mut answer).poll(context)
+            receiver.poll_head(context)
         })
         .await;
         match answered {
-            Ok(response) => Ok(response.map(|stream| Http2Body {
-                came: Came::Answer { body: ReceivedBody::new(stream), upload },
+            Ok(response) => Ok(response.map(|()| Http2Body {
+                came: Came::Answer { body: ReceivedBody::new(receiver), upload },
                 _lease: lease,
             })),
-            Err(error) => Err(Http2Failure { callers_fault, ..self.failure(&error) }),
+            Err(error) => Err(Http2Failure { callers_fault, ..Http2Failure::of(error) }),
         }
     }
 
@@ -199,14 +175,12 @@ impl Http2Connection {
         mut request: Request<RequestBody>,
     ) -> Result<Response<Http2Body>, Http2Failure> {
         let lease = Lease::on(&self);
-        let mut sender = self.sender.clone();
-        if poll_fn(|context| sender.poll_ready(context)).await.is_err() {
-            self.closed.set(true);
-            return Err(Http2Failure::unsent(request));
-        }
         // A new connection's first settings may be on their way.
         let until = self.begun + SETTINGS_TIME;
-        while !sender.is_extended_connect_protocol_enabled() {
+        while !self.requests.takes_protocols() {
+            if self.is_closed() {
+                return Err(Http2Failure::of(StreamError::Closed));
+            }
             if Instant::now() >= until {
                 debug!("the upstream takes no WebSocket over HTTP/2 (RFC 8441)");
                 return Err(Http2Failure { no_websocket: true, ..Http2Failure::default() });
@@ -215,46 +189,40 @@ impl Http2Connection {
         }
         let accept = websocket::take_key(request.headers_mut());
         *request.method_mut() = Method::CONNECT;
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        let (parts, _) = request.into_parts();
-        let sent = sender.send_request(Request::from_parts(parts, ()), false);
-        let (answer, send) = sent.map_err(|error| self.failure(&error))?;
-        let mut response = answer.await.map_err(|error| self.failure(&error))?;
+        request.extensions_mut().insert(Protocol(Bytes::from_static(b"websocket")));
+        let (mut receiver, sender) =
+            self.requests.open(&request, false).map_err(Http2Failure::of)?;
+        let answered = poll_fn(|context| receiver.poll_head(context)).await;
+        let mut response = answered.map_err(Http2Failure::of)?;
         let agreed = response.status().is_success();
         if agreed {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
             response.headers_mut().extend(accept.map(|accept| (SEC_WEBSOCKET_ACCEPT, accept)));
         }
-        Ok(response.map(|receive| Http2Body {
+        Ok(response.map(|()| Http2Body {
             came: if agreed {
-                Came::Tunnel(Box::new(StreamEnd::new(receive, send)))
+                Came::Tunnel(Box::new(StreamEnd::new(receiver, sender)))
             } else {
-                Came::Answer { body: ReceivedBody::new(receive), upload: None }
+                Came::Answer { body: ReceivedBody::new(receiver), upload: None }
             },
             _lease: lease,
         }))
-    }
-
-    fn failure(&self, error: &h2::Error) -> Http2Failure {
-        let refused = error.reason() == Some(Reason::REFUSED_STREAM);
-        let gone = error.is_go_away() && error.is_remote();
-        let closed = gone || error.is_io();
-        if closed {
-            self.closed.set(true);
-        }
-        Http2Failure {
-            unprocessed: refused || (gone && error.reason() == Some(Reason::NO_ERROR)),
-            closed,
-            ..Http2Failure::default()
-        }
     }
 }
 
 impl Http2Failure {
     /// The connection takes no more requests.
-    fn unsent(request: Request<RequestBody>) -> Self {
-        Self { unsent: Some(request), unprocessed: true, closed: true, ..Self::default() }
+    fn unsent() -> Self {
+        Self { unsent: true, unprocessed: true, closed: true, ..Self::default() }
+    }
+
+    fn of(error: StreamError) -> Self {
+        Self {
+            unprocessed: error == StreamError::Unprocessed,
+            closed: error == StreamError::Closed,
+            ..Self::default()
+        }
     }
 }
 

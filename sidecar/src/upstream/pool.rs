@@ -144,9 +144,8 @@ impl EndpointPool {
     }
 
     async fn open_http2(&self, cluster: &Cluster) -> Result<Rc<Http2Connection>, ConnectError> {
-        let timeout = cluster.connect_timeout;
-        let (stream, open) = self.connect(timeout).await?;
-        Http2Connection::begin(stream, open, timeout, self.aged(cluster)).await
+        let (stream, open) = self.connect(cluster.connect_timeout).await?;
+        Ok(Http2Connection::begin(stream, open, self.aged(cluster)))
     }
 
     /// Closes what was idle for longer than the cluster allows, and forgets what is closed.

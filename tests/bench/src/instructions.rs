@@ -41,10 +41,10 @@ const WORKS: &[Work] = &[
         name: "HTTP/1.1 → HTTP/2",
         legs: Legs { downstream_http2: false, upstream_http2: true },
         streams: 1,
-        most: 56_000,
+        most: 38_500,
     },
-    Work { name: "HTTP/2 → HTTP/2, one by one", legs: Legs::HTTP2, streams: 1, most: 78_000 },
-    Work { name: "HTTP/2 → HTTP/2, 32 streams", legs: Legs::HTTP2, streams: 32, most: 65_000 },
+    Work { name: "HTTP/2 → HTTP/2, one by one", legs: Legs::HTTP2, streams: 1, most: 43_500 },
+    Work { name: "HTTP/2 → HTTP/2, 32 streams", legs: Legs::HTTP2, streams: 32, most: 37_500 },
 ];
 
 impl Cost {

@@ -22,6 +22,7 @@ mod routes;
 mod session;
 
 use segue_sidecar_core::http1::fuzz as http1;
+use segue_sidecar_core::http2::fuzz as http2;
 
 /// A target, and what must hold of its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http1_request", check: http1::request_head },
     Target { name: "http1_response", check: http1::response_head },
     Target { name: "http1_chunks", check: http1::chunks },
+    Target { name: "http2_hpack", check: http2::hpack },
+    Target { name: "http2_head", check: http2::head },
     // What the planes tell each other.
     Target { name: "resources", check: resources::check },
     Target { name: "session_delta", check: session::check_delta },
