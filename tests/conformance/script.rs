@@ -1,12 +1,18 @@
 //! Python programs of this folder, and a mesh around them.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use segue_tests::mesh::{Mesh, Sidecar};
 use segue_tests::process::{Process, Program};
 use segue_tests::written::service_of;
+
+/// Longest time that all cases of a program may take together.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Two sidecars on the way from a caller to an application.
 pub struct Way {
@@ -50,7 +56,9 @@ pub fn serve(python: &Path, name: &str, dir: &Path) -> (Process, SocketAddr) {
 
 /// Runs cases to their end; each must have passed. Gives their number.
 pub fn pass(python: &Path, name: &str, arguments: &[&str]) -> usize {
-    let output = Command::new(python).arg(script(name)).args(arguments).output().unwrap();
+    let mut command = Command::new(python);
+    command.arg(script(name)).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = output_of(command.spawn().unwrap());
     let told = String::from_utf8_lossy(&output.stdout);
     let failed: Vec<&str> = told.lines().filter(|line| !line.starts_with("ok ")).collect();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -61,4 +69,28 @@ pub fn pass(python: &Path, name: &str, arguments: &[&str]) -> usize {
     let passed = told.lines().count() - 1;
     assert_eq!(count.parse(), Ok(passed), "{told}");
     passed
+}
+
+/// What a program prints until its end; one that takes too long is killed.
+fn output_of(mut child: Child) -> Output {
+    let stdout = child.stdout.take().map(|pipe| thread::spawn(|| read(pipe)));
+    let stderr = child.stderr.take().map(|pipe| thread::spawn(|| read(pipe)));
+    let late = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() >= late {
+            child.kill().unwrap();
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let all = |reading: Option<JoinHandle<Vec<u8>>>| reading.unwrap().join().unwrap();
+    Output { status, stdout: all(stdout), stderr: all(stderr) }
+}
+
+fn read(mut pipe: impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    pipe.read_to_end(&mut all).unwrap();
+    all
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::capture::{Capture, Plane};
 use crate::judge::{judge, refused, row, unreadable};
@@ -358,40 +358,6 @@ async fn row_38_heads_are_limited() {
         assert_eq!(caller.outcome(1).await, Outcome::Status(status));
     }
     assert!(attacked.upstream.requests().is_empty());
-}
-
-/// Whoever sends faster than the other side takes is held back: what lies between the two is a few
-/// buffers, most of them the kernel's.
-#[tokio::test]
-async fn row_39_a_side_that_stalls_holds_the_other_back() {
-    const MOST_BETWEEN: usize = 24 * 1024 * 1024;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let plane = Plane::start(listener.local_addr().unwrap());
-    let mut caller = TcpStream::connect(plane.outbound).await.unwrap();
-    let head = "POST /a HTTP/1.1\r\nHost: chat\r\nContent-Length: 1073741824\r\n\r\n";
-    caller.write_all(head.as_bytes()).await.unwrap();
-    let (mut upstream, _) = listener.accept().await.unwrap();
-    let up = pushed(&mut caller).await;
-    assert!(up < MOST_BETWEEN, "{up} bytes of an upload are nowhere");
-    let mut head = [0; 16];
-    upstream.read_exact(&mut head).await.unwrap();
-    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n";
-    upstream.write_all(answer.as_bytes()).await.unwrap();
-    let down = pushed(&mut upstream).await;
-    assert!(down < MOST_BETWEEN, "{down} bytes of an answer are nowhere");
-}
-
-/// How much a connection takes until it takes no more.
-async fn pushed(stream: &mut TcpStream) -> usize {
-    let piece = vec![7; 256 * 1024];
-    let mut all = 0;
-    while let Ok(written) =
-        tokio::time::timeout(Duration::from_millis(500), stream.write(&piece)).await
-    {
-        all += written.unwrap();
-        assert!(all < 512 * 1024 * 1024, "nothing holds it back");
-    }
-    all
 }
 
 /// What the codec cannot do yet; must shrink.

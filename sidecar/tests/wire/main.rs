@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod backpressure;
 mod capture;
 mod exhaustion;
 mod forwarded;
