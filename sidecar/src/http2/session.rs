@@ -341,6 +341,9 @@ impl Session {
             && !stream.has_receiver
             && !stream.has_sender
         {
+            if stream.waits {
+                self.waiting.retain(|waiting| *waiting != key);
+            }
             self.close(key);
             self.streams.remove(key);
         }

@@ -56,12 +56,12 @@ pub const KNOWN: &[Difference] = &[
         explain: |_, _, theirs, ours| theirs.clone_from(ours),
     },
     Difference {
-        name: "answer to a refused escape",
-        reason: "both refuse `%2F`, `%5C` and `%00`; Envoy has looked for a rule before, and makes \
+        name: "answer to a refused target",
+        reason: "both refuse `%2F`, `%5C`, `%00` and `#`; Envoy has looked for a rule before, and makes \
                  the rule's changes to the refusal",
         concerns: |request| {
             let path = request.path().to_ascii_lowercase();
-            ["%2f", "%5c", "%00"].iter().any(|escape| path.contains(escape))
+            ["%2f", "%5c", "%00", "#"].iter().any(|part| path.contains(part))
         },
         explain: |_, _, theirs, ours| {
             if theirs.status == 400 && theirs.seen.is_none() {

@@ -234,6 +234,7 @@ impl World {
         }
         assert_eq!(session.receive_window.untaken(), unread, "the window of the connection");
         assert_eq!(session.open, counted);
+        assert!(session.waiting.len() <= known, "those who wait are known");
         let mut held = self.receivers.clone();
         held.extend(&self.senders);
         held.sort_unstable();
