@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -60,27 +61,34 @@ pub trait Lookup: Send + Sync + 'static {
 
 /// A resolver of its own for each kind of address: the failure of one is not that of the other.
 pub struct Resolver {
-    /// Of A and of AAAA records.
-    resolvers: Result<(TokioResolver, TokioResolver), LookupError>,
-    patience: Duration,
+    settings: DnsSettings,
+    /// Of A and of AAAA records; made for the first question, since most sidecars never ask.
+    resolvers: OnceLock<Result<(TokioResolver, TokioResolver), LookupError>>,
 }
 
 impl Resolver {
     /// A resolver that asks as the settings say. Where those of the system cannot be read, each
-    /// lookup says so: most sidecars never ask.
+    /// lookup says so.
     pub fn new(settings: &DnsSettings) -> Self {
+        Self { settings: settings.clone(), resolvers: OnceLock::new() }
+    }
+
+    fn resolvers(&self) -> Result<&(TokioResolver, TokioResolver), LookupError> {
         let of = |strategy| {
-            resolver(settings, strategy).map_err(|error| LookupError::Settings(error.to_string()))
+            let made = resolver(&self.settings, strategy);
+            made.map_err(|error| LookupError::Settings(error.to_string()))
         };
-        let resolvers =
-            of(LookupIpStrategy::Ipv4Only).and_then(|v4| Ok((v4, of(LookupIpStrategy::Ipv6Only)?)));
-        // Search domains take turns.
-        Self { resolvers, patience: settings.timeout * (ATTEMPTS as u32 + 1) * 2 }
+        let made = self.resolvers.get_or_init(|| {
+            of(LookupIpStrategy::Ipv4Only).and_then(|v4| Ok((v4, of(LookupIpStrategy::Ipv6Only)?)))
+        });
+        made.as_ref().map_err(Clone::clone)
     }
 
     async fn one(&self, resolver: &TokioResolver, host: &str) -> Result<Answer, LookupError> {
-        let looked_up = timeout(self.patience, resolver.lookup_ip(host)).await;
-        match looked_up.map_err(|_| LookupError::Timeout(self.patience))? {
+        // Search domains take turns.
+        let patience = self.settings.timeout * (ATTEMPTS as u32 + 1) * 2;
+        let looked_up = timeout(patience, resolver.lookup_ip(host)).await;
+        match looked_up.map_err(|_| LookupError::Timeout(patience))? {
             Ok(found) => {
                 let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min();
                 Ok(Answer {
@@ -98,7 +106,7 @@ impl Resolver {
 
 impl Lookup for Resolver {
     async fn lookup(&self, query: &Query) -> Result<Answer, LookupError> {
-        let (v4, v6) = self.resolvers.as_ref().map_err(Clone::clone)?;
+        let (v4, v6) = self.resolvers()?;
         let family = query.family;
         let of = async |asks: bool, resolver| {
             if asks { Some(self.one(resolver, &query.host).await) } else { None }
