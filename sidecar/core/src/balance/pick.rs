@@ -26,6 +26,11 @@ pub struct Ask {
 pub fn pick(cluster: &Cluster, pickable: &Pickable, load: &impl Load, ask: Ask) -> Option<usize> {
     // What decides the level must not decide the endpoint.
     let level = pickable.level(mixed(ask.hash.unwrap_or(ask.draw)))?;
+    if !ask.not.is_empty()
+        && let Some(unlikely) = last_resort(cluster, pickable, level, ask)
+    {
+        return Some(unlikely);
+    }
     if level.members.len() == 1 {
         return Some(level.in_turn(0));
     }
@@ -39,6 +44,20 @@ pub fn pick(cluster: &Cluster, pickable: &Pickable, load: &impl Load, ask: Ask) 
         }
     };
     Some(if ask.not.holds(picked) { level.untried(ask.draw, ask.not) } else { picked })
+}
+
+/// Where an attempt goes after all that are thought to be good have had theirs: one that is not may
+/// live by now, as one does that crashed and is back. Not where it was said that only good ones are
+/// ever picked.
+fn last_resort(cluster: &Cluster, pickable: &Pickable, level: &Level, ask: Ask) -> Option<usize> {
+    let all_tried = level.members.iter().all(|&at| ask.not.holds(at as usize));
+    if !all_tried || cluster.traffic.panic_percent == 0 {
+        return None;
+    }
+    let unlikely = |at: &usize| !pickable.may_pick(*at) && !ask.not.holds(*at);
+    let count = (0..cluster.endpoints.len()).filter(unlikely).count() as u64;
+    let drawn = ask.draw.checked_rem(count)?;
+    (0..cluster.endpoints.len()).filter(unlikely).nth(drawn as usize)
 }
 
 /// Which endpoint has which keys; made when the endpoints change, not per request.
@@ -112,6 +131,7 @@ fn weight(cluster: &Cluster, at: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
@@ -203,6 +223,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_repetition_goes_to_a_sick_endpoint_rather_than_to_the_one_that_failed() {
+        for algorithm in all() {
+            let mut cluster = cluster(algorithm, equal(3));
+            let pickable = Pickable::new(&cluster.endpoints, |at| at == 1, 0);
+            let ask = |draw, not| Ask { turn: draw, draw, hash: None, not };
+            for draw in 0..50 {
+                let first = ask(draw, Tried::default());
+                assert_eq!(pick(&cluster, &pickable, &Idle, first), Some(1));
+                let second = pick(&cluster, &pickable, &Idle, ask(draw, first.not.with(1)));
+                let second = second.unwrap();
+                assert_ne!(second, 1);
+                let third = ask(draw, first.not.with(1).with(second));
+                assert_eq!(pick(&cluster, &pickable, &Idle, third), Some(2 - second));
+                let fourth = ask(draw, third.not.with(2 - second));
+                assert_eq!(pick(&cluster, &pickable, &Idle, fourth), Some(1), "all had theirs");
+            }
+            // Where only good ones are to be picked, they are.
+            Arc::make_mut(&mut cluster.traffic).panic_percent = 0;
+            let again = ask(7, Tried::default().with(1));
+            assert_eq!(pick(&cluster, &pickable, &Idle, again), Some(1));
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_is_picked_may_be_and_a_retry_goes_elsewhere(
@@ -213,7 +257,8 @@ mod tests {
         ) {
             let plain: Vec<(u32, u32)> = of.iter().map(|&(weight, level, _)| (weight, level)).collect();
             for algorithm in all() {
-                let cluster = cluster(algorithm, endpoints(&plain));
+                let mut cluster = cluster(algorithm, endpoints(&plain));
+                Arc::make_mut(&mut cluster.traffic).panic_percent = 0;
                 let pickable = Pickable::new(&cluster.endpoints, |at| of[at].2, 0);
                 let ask = Ask { turn, draw, hash, not: Tried::default() };
                 let picked = pick(&cluster, &pickable, &Idle, ask);

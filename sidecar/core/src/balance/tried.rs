@@ -16,6 +16,11 @@ impl Tried {
         Self { first: self.first | bit, last: u32::try_from(at).ok() }
     }
 
+    /// Whether this is the first attempt.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     /// Only the last of them: where all were tried, any other is tried again.
     #[must_use]
     pub fn last_alone(self) -> Self {
