@@ -22,6 +22,7 @@ use crate::declared::{self, Declared};
 use crate::discovery;
 use crate::fleet::{self, Fleet, Gate};
 use crate::http::{self, Pages};
+use crate::identity::{Membership, OpenError};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -63,6 +64,8 @@ pub enum StartError {
     NotLoopback { name: &'static str, address: SocketAddr },
     #[error(transparent)]
     Access(#[from] AccessError),
+    #[error(transparent)]
+    Identity(#[from] OpenError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error("threads cannot be started: {0}")]
@@ -106,8 +109,11 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         several: !settings.etcd.endpoints.is_empty(),
     };
     let access_metrics = metrics.access().clone();
-    let mut access = Access::open(&settings.access, ground, access_metrics.clone())?;
-    let cache = SnapshotCache::new(metrics.streams());
+    let membership = open_membership(&settings, ground.several, &metrics).await?;
+    let mut access =
+        Access::open(&settings.access, ground, membership.as_ref(), access_metrics.clone())?;
+    let domain = settings.identity.trust_domain.clone();
+    let cache = SnapshotCache::new(metrics.streams()).of_trust_domain(domain);
     let streamed = metrics.streams();
     let leadership = Leadership::new(metrics.clone());
     let declared = Declared::new(Arc::clone(&store));
@@ -125,11 +131,13 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         fleet: fleet.clone(),
         drain: drain.clone(),
         settings: settings.admin.clone(),
+        tokens: membership.as_ref().map(|membership| membership.tokens.clone()),
     };
     let api = api.router(access.admin.clone()).await?;
     let services =
         xds_services(cache.clone(), fleet.clone(), settings.xds, streamed, streaming.clone())
-            .behind(access.join.clone(), access.xds_threshold.clone());
+            .behind(access.join.clone(), access.xds_threshold.clone())
+            .issuing(membership);
 
     let threshold = access.admin_threshold.clone();
     let admin_connections =
@@ -190,6 +198,18 @@ async fn open_store(
     }
     let (store, follower) = EtcdStore::open(&settings.etcd, retention).await?;
     Ok((Arc::new(store.clone()), Some((store, follower))))
+}
+
+/// The authority of the mesh.
+async fn open_membership(
+    settings: &Settings,
+    several: bool,
+    metrics: &Metrics,
+) -> Result<Option<Membership>, StartError> {
+    let (identity, data_dir) = (settings.identity.clone(), settings.data_dir.clone());
+    let metrics = metrics.identity().clone();
+    let open = move || identity.open(&data_dir, several, metrics);
+    Ok(tokio::task::spawn_blocking(open).await??)
 }
 
 async fn follow_store(follower: Follower, drain: DrainSignal) {

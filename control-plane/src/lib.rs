@@ -7,6 +7,7 @@ pub mod declared;
 pub mod discovery;
 pub mod fleet;
 pub mod http;
+pub mod identity;
 pub mod leader;
 pub mod metrics;
 pub mod publish;

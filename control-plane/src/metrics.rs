@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::access::AccessMetrics;
 use crate::fleet::Counts;
+use crate::identity::IdentityMetrics;
 
 mod streams;
 
@@ -38,6 +39,7 @@ struct Inner {
     rejections: UnsignedGauge,
     streams: StreamMetrics,
     access: AccessMetrics,
+    identity: IdentityMetrics,
     loads_ignored: Counter,
     leader: UnsignedGauge,
     followed: UnsignedGauge,
@@ -112,6 +114,8 @@ impl Metrics {
         let streams = StreamMetrics::register(&mut registry);
         let access = AccessMetrics::default();
         access.register(&mut registry);
+        let identity = IdentityMetrics::default();
+        identity.register(&mut registry);
         let loads_ignored = Counter::default();
         registry.register(
             "load_reports_ignored",
@@ -132,6 +136,7 @@ impl Metrics {
             rejections,
             streams,
             access,
+            identity,
             loads_ignored,
             leader,
             followed,
@@ -146,6 +151,10 @@ impl Metrics {
     }
 
     /// What the doors of the gRPC ports count.
+    pub fn identity(&self) -> &IdentityMetrics {
+        &self.inner.identity
+    }
+
     pub fn access(&self) -> &AccessMetrics {
         &self.inner.access
     }

@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::access::AccessSettings;
 use crate::admin;
+use crate::identity::IdentitySettings;
 use crate::store::EtcdSettings;
 use crate::xds;
 
@@ -55,6 +56,9 @@ pub struct Settings {
 
     #[command(flatten)]
     pub access: AccessSettings,
+
+    #[command(flatten)]
+    pub identity: IdentitySettings,
 
     #[command(flatten)]
     pub admin: admin::Settings,
@@ -136,6 +140,7 @@ impl Settings {
             http_address: any,
             insecure_dev: true,
             access: AccessSettings::default(),
+            identity: IdentitySettings::default(),
             admin: admin::Settings::default(),
             retention: 1000,
             stale_after_seconds: 15,

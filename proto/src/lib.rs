@@ -4,6 +4,7 @@
 //!   Schema and the gRPC API.
 //! * [`admin`]: the gRPC API for people and their tools.
 //! * [`extension`]: what Envoy's own messages cannot say, carried inside xDS.
+//! * [`identity`]: how sidecars get their certificates.
 //! * [`report`]: what sidecars tell the control plane.
 //!
 //! Envoy's messages come from the crate `envoy-types`.
@@ -43,4 +44,8 @@ generated!(
 generated!(
     /// `segue.report.v1`
     report, "segue.report.v1"
+);
+generated!(
+    /// `segue.identity.v1`
+    identity, "segue.identity.v1"
 );

@@ -8,5 +8,7 @@ pub mod ids;
 pub mod secret;
 pub mod settings;
 pub mod shutdown;
+pub mod spiffe;
 pub mod telemetry;
+pub mod tls;
 pub mod xds_names;

@@ -14,6 +14,9 @@ pub mod type_urls {
     pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
     /// Certificates and keys.
     pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    /// What the called side of a service asks of its callers; asked for only by our sidecars, each
+    /// for its own service.
+    pub const INBOUND: &str = "type.googleapis.com/segue.extension.v1.Inbound";
     /// The end of a snapshot; asked for only by our sidecars.
     pub const SNAPSHOT_MARK: &str = "type.googleapis.com/segue.extension.v1.SnapshotMark";
 }
@@ -24,6 +27,11 @@ pub const OUTBOUND_LISTENER: &str = "outbound";
 pub const OUTBOUND_ROUTES: &str = "outbound";
 /// The one resource of type [`type_urls::SNAPSHOT_MARK`].
 pub const SNAPSHOT_MARK: &str = "snapshot";
+/// The secret with a workload's own certificate and key, as Istio names it. Our sidecars have theirs
+/// from elsewhere.
+pub const IDENTITY_SECRET: &str = "default";
+/// The secret with the authorities that are believed, as Istio names it.
+pub const BUNDLE_SECRET: &str = "ROOTCA";
 /// Envoy's filter that makes faults on purpose.
 pub const FAULT_FILTER: &str = "envoy.filters.http.fault";
 /// Key of `Split` in `typed_per_filter_config`.

@@ -52,6 +52,8 @@ pub struct Entry {
     /// `inbound` or `outbound`.
     pub direction: &'static str,
     pub peer: String,
+    /// Its SPIFFE ID, where it has shown one.
+    pub identity: Option<String>,
     pub method: String,
     pub authority: String,
     /// In its one spelling, without the query.
@@ -159,6 +161,7 @@ fn write(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
         "time": time,
         "direction": entry.direction,
         "peer": entry.peer,
+        "identity": entry.identity,
         "method": cut(&entry.method),
         "authority": cut(&entry.authority),
         "path": cut(&entry.path),
@@ -204,6 +207,7 @@ mod tests {
             time: SystemTime::UNIX_EPOCH,
             direction: "outbound",
             peer: "127.0.0.1".into(),
+            identity: None,
             method: "GET".into(),
             authority: "chat".into(),
             path: path.into(),

@@ -16,9 +16,10 @@ use tracing::{info, warn};
 
 use crate::access_log::AccessLogError;
 use crate::admin::{self, Admin, AdminError};
-use crate::control_plane::ControlPlaneError;
+use crate::control_plane::{ControlPlaneError, ControlPlanes};
 use crate::health::{self, ProbeWarm};
 use crate::http::Door;
+use crate::identity::{Begin, Followed, SourceError};
 use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
 use crate::overload::Overload;
@@ -27,6 +28,7 @@ use crate::settings::Settings;
 use crate::snapshot_file::{self, DataLock, SnapshotFileError};
 use crate::snapshot_handle::SnapshotHandle;
 use crate::takeover::{self, Claim, ClaimError, Offer, Place, Role};
+use crate::tls::Mesh;
 use crate::vitals::Vitals;
 use crate::workers::{Listening, WorkerSettings, Workers, WorkersError};
 use crate::xds::{self, XdsSettings};
@@ -66,6 +68,8 @@ pub enum StartError {
     ControlPlane(#[from] ControlPlaneError),
     #[error(transparent)]
     DataDir(#[from] SnapshotFileError),
+    #[error("no identity: {0}")]
+    Identity(#[from] SourceError),
     #[error(transparent)]
     TakeOver(#[from] ClaimError),
     #[error(transparent)]
@@ -82,7 +86,8 @@ pub async fn start_with(
     settings: Settings,
     log_level: Option<LogLevel>,
 ) -> Result<Sidecar, StartError> {
-    let control_planes = settings.control_planes();
+    let mesh = Mesh::default();
+    let control_planes = ControlPlanes { mesh: mesh.clone(), ..settings.control_planes() };
     control_planes.check()?;
     if settings.insecure_dev {
         warn!("development mode: the join token may go to other machines without TLS");
@@ -97,7 +102,18 @@ pub async fn start_with(
     // Asked for also where the cap is given: upstreams need files as well.
     let most_connections = default_cap();
     let gate = ConnectionGate::new(settings.max_connections.unwrap_or(most_connections));
+    let renewals = Followed::default();
+    let begin = Begin {
+        control_planes: control_planes.clone(),
+        service: settings.service.clone(),
+        node_id: settings.node_id(),
+        mesh: mesh.clone(),
+        followed: renewals.clone(),
+        draw,
+    };
+    let renewing = settings.identity.begin(begin, stop.clone()).await?;
     let worker_settings = WorkerSettings {
+        mesh: mesh.clone(),
         workers: settings.worker_count(),
         outbound_address: settings.outbound_address,
         inbound_address: settings.inbound_address,
@@ -122,7 +138,7 @@ pub async fn start_with(
             ..XdsSettings::new("", settings.node_id())
         },
         snapshots.clone(),
-        ProbeWarm::new(Arc::clone(&vitals)),
+        ProbeWarm::new(Arc::clone(&vitals), mesh.clone()),
     )
     .await;
     // From here on a failure must end what was begun.
@@ -167,7 +183,8 @@ pub async fn start_with(
             report.run(until, draw).await;
         }
     });
-    let watching = health::watch(snapshots.clone(), Arc::clone(&vitals), stop.clone());
+    let watching =
+        health::watch(snapshots.clone(), Arc::clone(&vitals), mesh.clone(), stop.clone());
     let watching = tokio::spawn(watching);
     let weighing = tokio::spawn(overload.clone().watch(settings.memory_limit_bytes, stop.clone()));
     let revision = client.revisions();
@@ -184,6 +201,8 @@ pub async fn start_with(
         log_level,
         access_log,
         overload,
+        mesh,
+        renewals,
     };
     // Where another one takes the place of this one, that one answers from then on.
     let serving = admin::serve(admin_socket, admin, following.clone())?;
@@ -196,6 +215,7 @@ pub async fn start_with(
     }
     go.cancel();
     let mut control = vec![followed, reporting, watching, weighing, serving];
+    control.extend(renewing);
     if let Some((data_dir, lock)) = settings.data_dir.as_deref().zip(data_lock.as_ref()) {
         let files = files(listening, admin_copy, lock.copy().ok());
         let place = Place { files, revision, following, unfollowed, drain: drain.clone() };

@@ -4,6 +4,7 @@
 //! sidecar runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -14,7 +15,10 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+use tower::service_fn;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::tls::{Identity as MeshIdentity, Mesh, dial};
 
 /// Largest file of certificates or of a key.
 const MOST_PEM_BYTES: u64 = 1 << 20;
@@ -34,6 +38,9 @@ pub struct ControlPlanes {
     pub ca_file: Option<PathBuf>,
     /// PEM file of this sidecar's own certificate and those above it, and of its key.
     pub identity_files: Option<(PathBuf, PathBuf)>,
+    /// Who this sidecar is to the mesh: from the moment when it is somebody, that is what it shows
+    /// over TLS, in place of the token.
+    pub mesh: Mesh,
     /// Time to connect, TLS included. Default 5 s.
     pub connect_timeout: Duration,
 }
@@ -91,6 +98,7 @@ impl ControlPlanes {
             plaintext_token: false,
             ca_file: None,
             identity_files: None,
+            mesh: Mesh::default(),
             connect_timeout: Duration::from_secs(5),
         }
     }
@@ -146,18 +154,16 @@ impl ControlPlanes {
         let place = which.checked_rem(self.urls.len()).ok_or(ControlPlaneError::None)?;
         let url = self.urls.get(place).ok_or(ControlPlaneError::None)?;
         self.check_one(url)?;
+        let own_files = self.identity_files.is_some();
+        if let Some(identity) = self.mesh.identity().filter(|_| !own_files && is_https(url)) {
+            return self.dial_as(&identity, url);
+        }
         let token = match &self.join_token_file {
             Some(file) => Some(bearer(&Secret::read(file)?, file)?),
             None => None,
         };
-        // Not yet with a scheme of TLS, which would ask for authorities of its own.
-        let mut endpoint = Endpoint::from_shared(url.clone())
-            .map_err(|_| ControlPlaneError::Url(url.clone()))?
-            .connect_timeout(self.connect_timeout)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        if url.starts_with("https:") {
+        let mut endpoint = self.endpoint(url, url)?;
+        if is_https(url) {
             let tls = self.tls(url)?;
             endpoint = endpoint.tls_config(tls).map_err(|error| ControlPlaneError::Tls {
                 url: url.clone(),
@@ -165,6 +171,30 @@ impl ControlPlanes {
             })?;
         }
         Ok(Dialed { url: url.clone(), channel: endpoint.connect_lazy(), bearer: Bearer(token) })
+    }
+
+    /// As a member of the mesh: its certificate says who calls.
+    fn dial_as(&self, identity: &MeshIdentity, url: &str) -> Result<Dialed, ControlPlaneError> {
+        let reason = |reason: String| ControlPlaneError::Tls { url: url.to_owned(), reason };
+        let ca_file = self.ca_file.as_ref();
+        let ca_file = ca_file.ok_or_else(|| ControlPlaneError::NoAuthority(url.to_owned()))?;
+        let tls = identity.client_of(&pem(ca_file)?).map_err(|error| reason(chain(&error)))?;
+        let (tls, timeout) = (Arc::new(tls), self.connect_timeout);
+        let connector = service_fn(move |uri| dial(Arc::clone(&tls), uri, timeout));
+        // TLS is the connector's work.
+        let endpoint = self.endpoint(url, &url.replacen("https:", "http:", 1))?;
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        Ok(Dialed { url: url.to_owned(), channel, bearer: Bearer(None) })
+    }
+
+    /// Not yet with TLS, which asks for authorities of its own.
+    fn endpoint(&self, url: &str, at: &str) -> Result<Endpoint, ControlPlaneError> {
+        Ok(Endpoint::from_shared(at.to_owned())
+            .map_err(|_| ControlPlaneError::Url(url.to_owned()))?
+            .connect_timeout(self.connect_timeout)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true))
     }
 
     fn tls(&self, url: &str) -> Result<ClientTlsConfig, ControlPlaneError> {
@@ -182,6 +212,10 @@ impl ControlPlanes {
         }
         Ok(tls)
     }
+}
+
+fn is_https(url: &str) -> bool {
+    url.starts_with("https:")
 }
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";

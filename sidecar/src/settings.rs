@@ -13,6 +13,7 @@ use crate::access_log::{AccessLog, AccessLogError, Logged};
 use crate::control_plane::ControlPlanes;
 use crate::dns::DnsSettings;
 use crate::http::{Capture, Door, MOST_REQUESTS};
+use crate::identity::IdentitySettings;
 
 /// Segue's sidecar: stands next to one instance of a service and carries its traffic.
 ///
@@ -84,6 +85,8 @@ pub struct Settings {
     /// Send the join token to other machines without TLS as well; for development only
     #[arg(long, env = "SEGUE_INSECURE_DEV")]
     pub insecure_dev: bool,
+    #[command(flatten)]
+    pub identity: IdentitySettings,
     /// Address of the local application; without it there is no inbound listener
     #[arg(long, env = "SEGUE_APP_ADDRESS", value_name = "HOST:PORT")]
     pub app_address: Option<SocketAddr>,
@@ -379,6 +382,7 @@ impl Settings {
             underscores: self.allow_underscores,
             access_log: None,
             max_requests: self.max_requests_per_connection,
+            mtls: self.identity.demand(),
             capture: Capture {
                 on: self.capture,
                 passes_unmatched: self.unmatched == Unmatched::Pass,

@@ -20,6 +20,7 @@ use crate::outcome::Counters;
 use crate::overload::Overload;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::{SnapshotCache, SnapshotHandle};
+use crate::tls::Mesh;
 use crate::upstream::{Living, Originals, SnapshotView, Upstreams};
 use crate::vitals::Vitals;
 
@@ -46,6 +47,8 @@ pub struct Worker {
     pub overload: Overload,
     /// Requests that are held on purpose.
     pub delayed: Cell<u32>,
+    /// Who the sidecar is to others.
+    pub mesh: Mesh,
     app: Option<App>,
     cache: RefCell<SnapshotCache>,
     view: RefCell<Rc<SnapshotView>>,
@@ -67,9 +70,11 @@ impl Worker {
         snapshots: &SnapshotHandle,
         counters: &Arc<Counters>,
         vitals: &Arc<Vitals>,
+        mesh: Mesh,
         app: Option<(SocketAddr, AppProtocol)>,
     ) -> Self {
-        let upstreams = Upstreams::new(index, Arc::clone(counters), Arc::clone(vitals));
+        let (of_all, health) = (Arc::clone(counters), Arc::clone(vitals));
+        let upstreams = Upstreams::new(index, of_all, health, mesh.clone());
         let mut cache = snapshots.cached();
         let view = Rc::new(SnapshotView::new(Arc::clone(cache.load())));
         Self {
@@ -82,6 +87,7 @@ impl Worker {
             counters: Arc::clone(counters),
             overload: Overload::default(),
             delayed: Cell::new(0),
+            mesh,
             cache: RefCell::new(cache),
             view: RefCell::new(view),
             draining: Cell::new(false),

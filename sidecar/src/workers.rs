@@ -21,6 +21,7 @@ use crate::outcome::Counters;
 use crate::overload::Overload;
 use crate::settings::AppProtocol;
 use crate::snapshot_handle::SnapshotHandle;
+use crate::tls::Mesh;
 use crate::vitals::Vitals;
 use crate::worker::Worker;
 
@@ -38,7 +39,7 @@ const IDLE_GRACE_PART: u32 = 6;
 const OUTBOUND_GRACE: Duration = Duration::from_millis(500);
 
 /// How the data plane listens and works.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WorkerSettings {
     /// Number of threads.
     pub workers: usize,
@@ -56,6 +57,8 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// What is asked of requests, and told of callers.
     pub door: Arc<Door>,
+    /// Who the sidecar is to others.
+    pub mesh: Mesh,
 }
 
 /// The running data plane.
@@ -118,7 +121,8 @@ impl Workers {
             let (end, at_end) = oneshot::channel();
             ended.push(at_end);
             thread::Builder::new().name(format!("segue-worker-{index}")).spawn(move || {
-                let mut worker = Worker::new(index, &snapshots, &counters, &vitals, settings.app);
+                let (mesh, app) = (settings.mesh.clone(), settings.app);
+                let mut worker = Worker::new(index, &snapshots, &counters, &vitals, mesh, app);
                 worker.overload = settings.overload.clone();
                 if let Err(error) = run(worker, sockets, &settings, &drain) {
                     tracing::error!(%error, worker = index, "a worker cannot run");

@@ -67,13 +67,13 @@ async fn a_refusal_is_told_both_ways_and_leaves_the_last_good_one() {
             break nack;
         }
     };
-    assert_eq!(nack.message, "Cluster a: transport_socket: TLS is not supported yet");
+    assert_eq!(nack.message, "Cluster a: transport_socket.typed_config: must be set");
     let told = |state: &DeliveryState| {
         state.rejections.first().is_some_and(|it| it.revision == Some(Revision(2)))
     };
     let state = sidecar.delivery(told).await;
     assert_eq!(revisions(&state), (1, 1), "not beyond the last clean revision");
-    assert_eq!(state.rejections[0].reject.field_path, "transport_socket");
+    assert_eq!(state.rejections[0].reject.field_path, "transport_socket.typed_config");
 
     stream.send(CLUSTER, vec![("a", "3", cluster("a"))]).await;
     stream.send_mark(3).await;

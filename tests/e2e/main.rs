@@ -9,6 +9,7 @@ mod crashes;
 mod delta_client;
 mod files;
 mod garbage;
+mod identity;
 mod lifecycle;
 mod moves;
 mod outage;

@@ -124,13 +124,14 @@ impl Mesh {
         let xds: Vec<String> =
             control_planes.map(|one| format!("http://{}", one.xds_address)).collect();
         let mut program = Program::new(node_id, self.binaries.sidecar(), self.dir())
-            .flag("--service", "caller")
             .flag("--version", "v1")
             .flag("--node-id", node_id)
             .flag("--control-plane", xds.join(","))
             .flag("--data-dir", &data_dir);
-        if !flags.iter().any(|(flag, _)| *flag == "--app-address") {
-            program = program.flag("--app-address", "127.0.0.1:9");
+        for (flag, otherwise) in [("--service", "caller"), ("--app-address", "127.0.0.1:9")] {
+            if !flags.iter().any(|(given, _)| *given == flag) {
+                program = program.flag(flag, otherwise);
+            }
         }
         if let Some(token) = self.token("join")
             && !flags.iter().any(|(flag, _)| *flag == "--join-token-file")

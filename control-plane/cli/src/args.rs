@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, completion, delete, describe, diff, get, history, restore, schema, status, undo,
-    wait,
+    apply, backup, completion, delete, describe, diff, get, history, restore, schema, status,
+    token, undo, wait,
 };
 
 /// Moves services from one version to the next without a failed request.
@@ -65,6 +65,9 @@ pub enum Command {
     Status(status::Args),
     /// Wait until every connected sidecar runs on a revision
     Wait(wait::Args),
+    /// Make, show and revoke the tokens that sidecars join the mesh with
+    #[command(subcommand)]
+    Token(token::Args),
     /// Write the configuration, or what changed in it, to a file that `restore` takes back
     Backup(backup::Args),
     /// Take backups back, each whole or not at all

@@ -7,6 +7,7 @@ use segue_control_plane_core::backup::MOST_RECORD_BYTES;
 use segue_proto::admin::v1::backup_service_client::BackupServiceClient;
 use segue_proto::admin::v1::config_service_client::ConfigServiceClient;
 use segue_proto::admin::v1::status_service_client::StatusServiceClient;
+use segue_proto::admin::v1::token_service_client::TokenServiceClient;
 use segue_shared::here::is_this_machine;
 use tokio::time::timeout;
 use tonic::metadata::{AsciiMetadataValue, MetadataValue};
@@ -46,6 +47,7 @@ pub type Connected = InterceptedService<Channel, Introduction>;
 pub type ConfigClient = ConfigServiceClient<Connected>;
 pub type StatusClient = StatusServiceClient<Connected>;
 pub type BackupClient = BackupServiceClient<Connected>;
+pub type TokenClient = TokenServiceClient<Connected>;
 
 /// Says with each call who asks, and that errors may be long here.
 #[derive(Clone)]

@@ -51,7 +51,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, mut output: Output<'_
 async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, CliError> {
     use crate::commands::{
         apply, backup, completion, delete, describe, diff, get, history, restore, schema, status,
-        undo, wait,
+        token, undo, wait,
     };
     match command {
         Command::Apply(args) => apply::run(args, session).await,
@@ -63,6 +63,7 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, Cli
         Command::Undo(args) => undo::run(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Wait(args) => wait::run(args, session).await,
+        Command::Token(args) => token::run(args, session).await,
         Command::Backup(args) => backup::run(args, session).await,
         Command::Restore(args) => restore::run(args, session).await,
         Command::Schema(args) => schema::run(&args, session),

@@ -3,7 +3,9 @@
 use segue_proto::admin::v1 as api;
 
 use crate::args::Connection;
-use crate::client::{self, BackupClient, Calls, ConfigClient, Connected, StatusClient};
+use crate::client::{
+    self, BackupClient, Calls, ConfigClient, Connected, StatusClient, TokenClient,
+};
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -24,6 +26,10 @@ impl<'a> Session<'a> {
 
     pub async fn status(&mut self) -> Result<StatusClient, CliError> {
         Ok(client::status(self.channel().await?))
+    }
+
+    pub async fn tokens(&mut self) -> Result<TokenClient, CliError> {
+        Ok(TokenClient::new(self.channel().await?))
     }
 
     pub async fn backups(&mut self) -> Result<BackupClient, CliError> {

@@ -17,7 +17,7 @@ use super::connections::{Connections, Full, Place};
 use super::endings::Endings;
 use super::metrics::{AccessMetrics, Port};
 use super::peer::Peer;
-use super::tls::{PortTls, Shown, names};
+use super::tls::{Certified, PortTls, Shown};
 use super::wire::{Belief, Wire};
 
 /// Pause after a failed accept, such as without free file descriptors.
@@ -94,7 +94,7 @@ impl Threshold {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
         let Some(tls) = &self.tls else {
-            let peer = Peer { address, certificate: None };
+            let peer = Peer { address, certificate: None, identity: None };
             return Some(Wire::new(
                 Either::Left(io),
                 peer,
@@ -123,14 +123,16 @@ impl Threshold {
             }
             Err(_) => return self.refuse(address, "timeout", "the handshake took too long"),
         };
-        let (certificate, belief) = match shaken.get_ref().1.peer_certificates() {
-            None => (None, Belief::default()),
-            Some(chain) => match names(chain).zip(tls.belief(chain)) {
-                Some((names, belief)) => (Some(Arc::new(names)), belief),
+        let (shown, belief) = match shaken.get_ref().1.peer_certificates() {
+            None => (Certified::default(), Belief::default()),
+            Some(chain) => match tls.certified(chain).zip(tls.belief(chain)) {
+                Some(believed) => believed,
                 None => return self.refuse(address, "chain", "an unusable client certificate"),
             },
         };
-        let peer = Peer { address, certificate };
+        let Certified { names, identity } = shown;
+        let (certificate, identity) = (names.map(Arc::new), identity.map(Arc::new));
+        let peer = Peer { address, certificate, identity };
         Some(Wire::new(Either::Right(Box::new(shaken)), peer, place, self.endings, belief))
     }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{Extensions, Request, Response};
+use segue_shared::ids::ServiceName;
 use segue_shared::secret::Secret;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,6 +21,7 @@ use super::metrics::{AccessMetrics, Port, Refusal};
 use super::pace::Pace;
 use super::peer::Peer;
 use super::token::TokenDigest;
+use crate::identity::{Tokens, Unfit};
 
 /// The tokens that nodes may join with; several while they are rotated.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,16 @@ struct JoinToken {
 pub struct Ticket {
     /// `None`: a certificate, which ends with its connection, or nothing was asked for.
     token: Option<Arc<JoinToken>>,
+    /// Who it is. `None`: whoever it says.
+    member: Option<Arc<Member>>,
+}
+
+/// Somebody who has shown which service's instance it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub service: ServiceName,
+    /// The id of the token that says so; `None`: a certificate does.
+    pub token: Option<String>,
 }
 
 impl JoinTokens {
@@ -65,7 +78,7 @@ impl JoinTokens {
                 found = Some(known);
             }
         }
-        found.map(|token| Ticket { token: Some(Arc::clone(token)) })
+        found.map(|token| Ticket { token: Some(Arc::clone(token)), member: None })
     }
 }
 
@@ -75,6 +88,15 @@ impl Ticket {
         extensions.get::<Self>().cloned().unwrap_or_default()
     }
 
+    /// Who brings it, where that was shown.
+    pub fn member(&self) -> Option<&Member> {
+        self.member.as_deref()
+    }
+
+    fn of_member(service: ServiceName, token: Option<String>) -> Self {
+        Self { token: None, member: Some(Arc::new(Member { service, token })) }
+    }
+
     /// Whether the token is no longer one that nodes may join with.
     pub fn is_revoked(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.revoked.load(Ordering::Relaxed))
@@ -82,17 +104,25 @@ impl Ticket {
 }
 
 /// The layer before the services of the xDS port.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct JoinGate {
     /// `None`: everyone is let in (`--insecure-dev`).
     tokens: Option<Arc<ArcSwap<JoinTokens>>>,
+    /// Tokens that people make, each for one service.
+    scoped: Option<Tokens>,
     metrics: AccessMetrics,
     pace: Arc<Pace>,
 }
 
 impl JoinGate {
     pub fn new(tokens: Option<Arc<ArcSwap<JoinTokens>>>, metrics: AccessMetrics) -> Self {
-        Self { tokens, metrics, pace: Arc::new(Pace::of_logs()) }
+        Self { tokens, scoped: None, metrics, pace: Arc::new(Pace::of_logs()) }
+    }
+
+    /// One that lets in with these tokens as well.
+    #[must_use]
+    pub fn with_scoped(self, scoped: Tokens) -> Self {
+        Self { scoped: Some(scoped), ..self }
     }
 
     /// Lets everybody in.
@@ -101,13 +131,26 @@ impl JoinGate {
     }
 
     fn admit(&self, request: &Request<Body>) -> Result<Ticket, Status> {
-        let Some(tokens) = &self.tokens else { return Ok(Ticket::default()) };
         let peer = request.extensions().get::<Peer>();
+        // Whoever has shown a certificate of the mesh is that workload, whatever else it brings.
+        if let Some(service) = peer.and_then(|peer| peer.identity.as_ref()?.service()) {
+            return Ok(Ticket::of_member(service, None));
+        }
+        let presented = presented(request.headers());
+        if let (Ok(Presented::Token(token)), Some(scoped)) = (&presented, &self.scoped)
+            && let Ok(found) = scoped.find(token, SystemTime::now())
+        {
+            return Ok(Ticket::of_member(found.service, Some(found.id)));
+        }
+        let Some(tokens) = &self.tokens else { return Ok(Ticket::default()) };
         let told = request.extensions().get::<TcpConnectInfo>();
-        let (refusal, reason) = match presented(request.headers()) {
+        let (refusal, reason) = match presented {
             Ok(Presented::Token(token)) => match tokens.load().ticket(token) {
                 Some(ticket) => return Ok(ticket),
-                None => (Refusal::WrongToken, "the join token is not a valid one"),
+                None => match self.unfit(token) {
+                    Unfit::Expired => (Refusal::ExpiredToken, "the join token has expired"),
+                    _ => (Refusal::WrongToken, "the join token is not a valid one"),
+                },
             },
             Ok(Presented::Nothing) if peer.is_some_and(|peer| peer.certificate.is_some()) => {
                 return Ok(Ticket::default());
@@ -125,6 +168,15 @@ impl JoinGate {
              token (a sidecar takes it from --join-token-file; the control plane keeps one in \
              DATA_DIR/join.token unless --join-token-file names another)"
         )))
+    }
+}
+
+impl JoinGate {
+    /// What is wrong with a token that lets nobody in.
+    fn unfit(&self, token: &[u8]) -> Unfit {
+        let scoped = self.scoped.as_ref();
+        let found = scoped.map(|scoped| scoped.find(token, SystemTime::now()));
+        found.and_then(Result::err).unwrap_or(Unfit::Unknown)
     }
 }
 

@@ -40,6 +40,7 @@ impl Method {
             ("segue.admin.v1.ConfigService", "Undo") => {
                 Self { role: Some(Role::Operator), ..change }
             }
+            ("segue.admin.v1.TokenService", _) => Self { streams: false, ..whole },
             _ => whole,
         }
     }
@@ -68,6 +69,9 @@ mod tests {
             ("segue.admin.v1.StatusService/WaitActivated", Role::Viewer, true, false),
             ("segue.admin.v1.BackupService/Backup", Role::Operator, true, true),
             ("segue.admin.v1.BackupService/Restore", Role::Operator, true, true),
+            ("segue.admin.v1.TokenService/CreateToken", Role::Operator, false, true),
+            ("segue.admin.v1.TokenService/ListTokens", Role::Operator, false, true),
+            ("segue.admin.v1.TokenService/RevokeToken", Role::Operator, false, true),
             ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Role::Viewer, true, false),
             ("made.up.Service/Method", Role::Operator, true, true),
             ("", Role::Operator, true, true),

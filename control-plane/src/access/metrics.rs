@@ -40,6 +40,7 @@ impl Port {
 pub enum Refusal {
     NoCredential,
     WrongToken,
+    ExpiredToken,
     UnknownCertificate,
     Role,
     Namespace,
@@ -52,6 +53,7 @@ impl Refusal {
         match self {
             Self::NoCredential => "no_credential",
             Self::WrongToken => "wrong_token",
+            Self::ExpiredToken => "expired_token",
             Self::UnknownCertificate => "unknown_certificate",
             Self::Role => "role",
             Self::Namespace => "namespace",

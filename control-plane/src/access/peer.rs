@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Extensions;
+use segue_shared::spiffe::SpiffeId;
 use tonic::transport::server::TcpConnectInfo;
 
 /// Who is connected, as far as the connection says.
@@ -12,6 +13,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What a certificate that was verified says; `None` without one.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The workload that it is, by a certificate that the mesh's own authority gave it.
+    pub identity: Option<Arc<SpiffeId>>,
 }
 
 /// The names in a client's certificate, which an authority of the port has signed.

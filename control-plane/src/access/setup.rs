@@ -24,6 +24,7 @@ use super::reload::{Followed, follow};
 use super::settings::AccessSettings;
 use super::tls::{self, TlsFiles};
 use super::token::{JOIN_PREFIX, OPERATOR_PREFIX};
+use crate::identity::Membership;
 
 /// The doors of both ports.
 pub struct Access {
@@ -80,18 +81,23 @@ impl Access {
     pub fn open(
         settings: &AccessSettings,
         ground: Ground<'_>,
+        membership: Option<&Membership>,
         metrics: AccessMetrics,
     ) -> Result<Self, AccessError> {
         let mut followed = Vec::new();
-        let admin_threshold = threshold(Port::Admin, settings, &metrics, &mut followed)?;
-        let xds_threshold = threshold(Port::Xds, settings, &metrics, &mut followed)?;
+        let admin_threshold = threshold(Port::Admin, settings, None, &metrics, &mut followed)?;
+        let xds_threshold = threshold(Port::Xds, settings, membership, &metrics, &mut followed)?;
+        let joining = |gate: JoinGate| match membership {
+            Some(membership) => gate.with_scoped(membership.tokens.clone()),
+            None => gate,
+        };
         let (log, audit) = audit(settings, ground.data_dir, &metrics)?;
         if ground.insecure_dev {
             if settings.access_file.is_some() {
                 return Err(AccessError::Contradiction);
             }
             let admin = AdminGate::new(None, log, metrics.clone());
-            let join = JoinGate::new(None, metrics.clone());
+            let join = joining(JoinGate::new(None, metrics.clone()));
             return Ok(Self {
                 admin,
                 join,
@@ -111,7 +117,7 @@ impl Access {
         followed.extend([callers, nodes]);
         Ok(Self {
             admin: AdminGate::new(Some(list), log, metrics.clone()),
-            join: JoinGate::new(Some(tokens), metrics.clone()),
+            join: joining(JoinGate::new(Some(tokens), metrics.clone())),
             admin_threshold,
             xds_threshold,
             audit,
@@ -129,6 +135,7 @@ impl Access {
 fn threshold(
     port: Port,
     settings: &AccessSettings,
+    membership: Option<&Membership>,
     metrics: &AccessMetrics,
     followed: &mut Vec<Followed>,
 ) -> Result<Threshold, AccessError> {
@@ -151,6 +158,8 @@ fn threshold(
                 certificate: certificate.clone(),
                 key: key.clone(),
                 client_authorities: authorities.clone(),
+                mesh: membership
+                    .map(|it| (it.authority.domain.clone(), it.authority.bundle().to_vec())),
             };
             let (tls, files) = tls::follow(what, files)
                 .map_err(|reason| AccessError::Tls { port: port.as_str(), reason })?;

@@ -7,12 +7,16 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use segue_shared::shutdown::DrainSignal;
+use segue_shared::spiffe::{SpiffeId, TrustDomain};
+use segue_shared::tls::{Expected, MeshVerifier, TrustBundle};
 use tokio::time::Instant;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use webpki::KeyUsage;
 
 use super::peer::ClientCertificate;
 use super::reload::Followed;
@@ -30,6 +34,10 @@ pub type PortTls = Arc<ArcSwap<Shown>>;
 pub struct Shown {
     pub config: Arc<ServerConfig>,
     authorities: Vec<CertificateDer<'static>>,
+    /// Judges by `authorities`; `None` where there are none.
+    nodes: Option<Arc<dyn ClientCertVerifier>>,
+    /// Judges workloads of the mesh.
+    members: Option<MeshVerifier>,
     /// Begins when one of these authorities is believed no more.
     disbelief: DrainSignal,
 }
@@ -42,6 +50,17 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Authorities of clients. `None`: clients are not asked for certificates.
     pub client_authorities: Option<PathBuf>,
+    /// The mesh's own authorities, whose certificates say which workload a client is.
+    pub mesh: Option<(TrustDomain, Vec<CertificateDer<'static>>)>,
+}
+
+/// What a client's certificate says.
+#[derive(Debug, Default)]
+pub struct Certified {
+    /// By an authority of the file.
+    pub names: Option<ClientCertificate>,
+    /// By an authority of the mesh.
+    pub identity: Option<SpiffeId>,
 }
 
 /// Reads the files now and whenever they change.
@@ -67,6 +86,20 @@ pub fn follow(what: &'static str, files: TlsFiles) -> Result<(PortTls, Followed)
 }
 
 impl Shown {
+    /// What a chain says that was verified just now, by whom it was. `None`: nothing that counts.
+    pub(super) fn certified(&self, chain: &[CertificateDer<'_>]) -> Option<Certified> {
+        let (leaf, above) = chain.split_first()?;
+        let now = UnixTime::now();
+        let member = self.members.as_ref();
+        let svid = member.and_then(|it| it.verify(leaf, above, KeyUsage::client_auth(), now).ok());
+        if let Some(svid) = svid {
+            return Some(Certified { names: None, identity: Some(svid.id) });
+        }
+        // What the mesh's authorities have signed is nobody for another reason.
+        self.nodes.as_ref()?.verify_client_cert(leaf, above, now).ok()?;
+        Some(Certified { names: Some(names(chain)?), identity: None })
+    }
+
     /// How long a chain counts that was verified just now. `None` where that cannot be read.
     pub(super) fn belief(&self, chain: &[CertificateDer<'_>]) -> Option<Belief> {
         let left = not_after(chain.first()?)?.duration_since(SystemTime::now());
@@ -83,22 +116,35 @@ fn read(files: &TlsFiles) -> Result<Shown, String> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let mut authorities = Vec::new();
-    let builder = match &files.client_authorities {
-        None => builder.with_no_client_auth(),
-        Some(file) => {
-            authorities = certificates(file)?;
-            let mut roots = RootCertStore::empty();
-            for certificate in authorities.iter().cloned() {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
-            }
-            // Who comes without a certificate may still bring a token.
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-            builder.with_client_cert_verifier(verifier)
+    let judge = |authorities: &[CertificateDer<'static>]| {
+        let mut roots = RootCertStore::empty();
+        for certificate in authorities.iter().cloned() {
+            roots.add(certificate).map_err(|error| error.to_string())?;
         }
+        // Who comes without a certificate may still bring a token.
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| error.to_string())
+    };
+    let (mut authorities, mut nodes, mut members) = (Vec::new(), None, None);
+    if let Some(file) = &files.client_authorities {
+        authorities = certificates(file)?;
+        let judge = judge(&authorities).map_err(|error| format!("{}: {error}", file.display()))?;
+        nodes = Some(judge);
+    }
+    let mut all = authorities.clone();
+    if let Some((domain, own)) = &files.mesh {
+        all.extend(own.iter().cloned());
+        let bundle = TrustBundle::new(domain.clone(), own.clone());
+        let bundle = Arc::new(bundle.map_err(|error| error.to_string())?);
+        let algorithms = provider.signature_verification_algorithms;
+        members = Some(MeshVerifier::new(bundle, Expected::Anyone, algorithms));
+    }
+    let builder = if all.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        builder.with_client_cert_verifier(judge(&all)?)
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         let (certificate, key) = (files.certificate.display(), files.key.display());
@@ -108,7 +154,8 @@ fn read(files: &TlsFiles) -> Result<Shown, String> {
     // A resumed session would outlive the authorities that it was accepted by.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Shown { config: Arc::new(config), authorities, disbelief: DrainSignal::new() })
+    let (config, disbelief) = (Arc::new(config), DrainSignal::new());
+    Ok(Shown { config, authorities, nodes, members, disbelief })
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -125,7 +172,7 @@ fn content(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The names in a chain that was verified. `None`: longer than any honest one, or unreadable.
-pub fn names(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
+fn names(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
     if chain.len() > MOST_CHAIN {
         return None;
     }

@@ -50,6 +50,11 @@ pub fn generate(prefix: &str) -> Option<Secret> {
     Secret::new(&format!("{prefix}{}", readable(&bytes))).ok()
 }
 
+/// A new token for nodes. `None` where the system gives no randomness.
+pub fn new_join_token() -> Option<Secret> {
+    generate(JOIN_PREFIX)
+}
+
 /// Base 32, five bits a character.
 fn readable(bytes: &[u8]) -> String {
     let (mut text, mut buffer, mut bits) = (String::new(), 0_u32, 0);

@@ -209,7 +209,7 @@ mod tests {
         let connections = Connections::new(limits, Gauge::default());
         let place = connections.enter(address).unwrap();
         let endings = Endings::of(Port::Xds, AccessMetrics::default());
-        let peer = Peer { address, certificate: None };
+        let peer = Peer { address, certificate: None, identity: None };
         let wire = Wire::new(Either::Left(io), peer, place, endings, Belief::default());
         (wire, client, connections)
     }

@@ -11,6 +11,7 @@ mod listing;
 mod server;
 mod settings;
 mod status_service;
+mod token_service;
 mod wait;
 mod watch;
 

@@ -9,6 +9,7 @@ use segue_proto::FILE_DESCRIPTOR_SET;
 use segue_proto::admin::v1::backup_service_server::BackupServiceServer;
 use segue_proto::admin::v1::config_service_server::ConfigServiceServer;
 use segue_proto::admin::v1::status_service_server::StatusServiceServer;
+use segue_proto::admin::v1::token_service_server::TokenServiceServer;
 use segue_shared::shutdown::DrainSignal;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -23,8 +24,10 @@ use super::csds::ClientStatus;
 use super::in_flight::InFlight;
 use super::settings::Settings;
 use super::status_service::FleetStatus;
+use super::token_service::JoinTokens;
 use crate::access::AdminGate;
 use crate::fleet::Fleet;
+use crate::identity::Tokens;
 
 /// Largest request.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -40,6 +43,8 @@ pub struct Admin {
     /// Ends watches and waits.
     pub drain: DrainSignal,
     pub settings: Settings,
+    /// Tokens that people make; `None` where this control plane is no authority.
+    pub tokens: Option<Tokens>,
 }
 
 /// An API that cannot be served.
@@ -68,6 +73,7 @@ impl Admin {
         };
         let backups =
             BackupServiceServer::new(backups).max_decoding_message_size(MOST_RECORD_BYTES);
+        let tokens = JoinTokens { tokens: self.tokens, in_flight: in_flight.clone() };
         let status = FleetStatus {
             store: Arc::clone(self.ledger.store()),
             fleet: self.fleet,
@@ -97,6 +103,7 @@ impl Admin {
             .add_service(status)
             .add_service(clients)
             .add_service(backups)
+            .add_service(TokenServiceServer::new(tokens))
             .add_service(health)
             .add_service(reflection))
     }

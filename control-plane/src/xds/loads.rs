@@ -59,6 +59,7 @@ fn serve(
         let node = report.node.take().unwrap_or_default();
         let class =
             NodeClass::of(&node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        reports.may_be(class.service.as_ref())?;
         let interval = ads.fleet.settings().report_interval;
         let presence =
             ads.fleet.enter(introduction(&node, &class, reports.peer()), StreamKind::Load);

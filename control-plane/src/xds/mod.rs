@@ -2,6 +2,7 @@
 
 mod chunks;
 mod frames;
+mod issuing;
 mod listen;
 mod loads;
 mod open;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use segue_control_plane_core::xds::PART_BYTES;
+use segue_shared::ids::ServiceName;
 use segue_shared::shutdown::DrainSignal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -57,6 +58,8 @@ struct Registry {
 struct NodeStreams {
     newest: u64,
     open: usize,
+    /// Who has the id, where that was shown.
+    owner: Option<ServiceName>,
     /// How often a newer stream came while one was open.
     duplicates: u64,
 }
@@ -209,13 +212,28 @@ impl Place {
     /// one of the same node ends: it belongs to a connection that is dead and does not know it yet.
     /// Other nodes may share an id: replicas of an Envoy do, and so do the channels of one gRPC
     /// process.
-    pub fn introduce(&mut self, node_id: &str, kind: &'static str, only: bool) {
+    ///
+    /// An id that a workload has shown to be its own is refused to all others.
+    pub fn introduce(
+        &mut self,
+        node_id: &str,
+        kind: &'static str,
+        only: bool,
+    ) -> Result<(), Status> {
         let mut registry = self.shared.registry();
         let node_id = match registry.nodes.get_key_value(node_id) {
             Some((known, _)) => Arc::clone(known),
             None => Arc::from(node_id),
         };
+        let mine = self.entry.ticket.member().map(|member| &member.service);
         let node = registry.nodes.entry(Arc::clone(&node_id)).or_default();
+        if node.open > 0 && node.owner.is_some() && node.owner.as_ref() != mine {
+            self.shared.metrics.refused("node_id");
+            return Err(Status::permission_denied(
+                "a workload of another identity has this node id: give each node one of its own",
+            ));
+        }
+        node.owner = mine.cloned();
         let older = (node.open > 0).then_some(node.newest);
         node.open += 1;
         node.newest = self.serial;
@@ -228,6 +246,22 @@ impl Place {
         drop(registry);
         self.shared.metrics.opened(kind);
         self.known = Some((node_id, kind));
+        Ok(())
+    }
+
+    /// Whether the client may say that it is an instance of a service.
+    pub fn may_be(&self, service: Option<&ServiceName>) -> Result<(), Status> {
+        let Some(member) = self.entry.ticket.member() else { return Ok(()) };
+        if service == Some(&member.service) {
+            return Ok(());
+        }
+        self.shared.metrics.refused("other_service");
+        let own = &member.service;
+        Err(Status::permission_denied(format!(
+            "the client has shown that it is an instance of {own}, and says to be one of another \
+             service: node.cluster is {own:?} then",
+            own = own.to_string(),
+        )))
     }
 
     fn told_of_duplicate(&self, node: &str, count: u64, only: bool, older: Option<&Entry>) {

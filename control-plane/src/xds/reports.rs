@@ -38,6 +38,8 @@ impl ReportService for Reports {
         let answers = async_stream::try_stream! {
             yield ReportResponse { interval: prost_types::Duration::try_from(interval).ok() };
             if let Some(first) = reports.first().await? {
+                let service = first.node.as_ref().and_then(|node| node.service.parse().ok());
+                reports.may_be(service.as_ref())?;
                 let address = reports.peer().map(|at| at.to_string()).unwrap_or_default();
                 let presence = enter(&fleet, first.node.clone(), address)?;
                 note(presence.as_ref(), first);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_server::LoadReportingServiceServer;
+use segue_proto::identity::v1::identity_service_server::IdentityServiceServer;
 use segue_proto::report::v1::report_service_server::ReportServiceServer;
 use segue_shared::shutdown::DrainSignal;
 use tokio::net::TcpListener;
@@ -11,6 +12,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
+use super::issuing::Issuing;
 use super::loads::LoadReports;
 use super::open::OpenStreams;
 use super::reports::Reports;
@@ -19,10 +21,13 @@ use super::stream::Ads;
 use super::{Settings, SnapshotCache};
 use crate::access::{Connections, JoinGate, Port, Threshold};
 use crate::fleet::Fleet;
+use crate::identity::Membership;
 use crate::metrics::StreamMetrics;
 
 /// Largest report.
 const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
+/// Largest request for a certificate.
+const MAX_ISSUE_BYTES: usize = 32 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one connection: a sidecar needs two, a gRPC process one for each service it calls.
@@ -36,7 +41,6 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_PENDING_RESETS: usize = 20;
 
 /// What is served on the xDS port.
-#[derive(Debug)]
 pub struct XdsServices {
     pub ads: AdsService,
     pub reports: ReportServiceServer<Reports>,
@@ -46,6 +50,7 @@ pub struct XdsServices {
     settings: Arc<Settings>,
     gate: JoinGate,
     threshold: Threshold,
+    issuing: Issuing,
 }
 
 /// The services of the xDS port, open to everybody. Their streams end when `drain` begins.
@@ -71,6 +76,7 @@ pub fn xds_services(
         settings,
         gate: JoinGate::open(),
         threshold: Threshold::plain(Port::Xds),
+        issuing: Issuing { membership: None },
     }
 }
 
@@ -80,6 +86,13 @@ impl XdsServices {
     pub fn behind(mut self, gate: JoinGate, threshold: Threshold) -> Self {
         self.gate = gate;
         self.threshold = threshold;
+        self
+    }
+
+    /// The same, which issue certificates as well.
+    #[must_use]
+    pub fn issuing(mut self, membership: Option<Membership>) -> Self {
+        self.issuing = Issuing { membership };
         self
     }
 
@@ -105,6 +118,8 @@ impl XdsServices {
 
     /// A server of these services that closes connections whose other end is silently gone.
     fn router(self) -> Router<Stack<JoinGate, Identity>> {
+        let issuing =
+            IdentityServiceServer::new(self.issuing).max_decoding_message_size(MAX_ISSUE_BYTES);
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -119,5 +134,6 @@ impl XdsServices {
             .add_service(self.ads)
             .add_service(self.reports)
             .add_service(self.loads)
+            .add_service(issuing)
     }
 }

@@ -10,6 +10,7 @@ use segue_control_plane_core::compile::{
 use segue_control_plane_core::config::mesh::MeshConfig;
 use segue_control_plane_core::snapshot::XdsSnapshot;
 use segue_shared::ids::Revision;
+use segue_shared::spiffe::TrustDomain;
 use tokio::sync::watch;
 
 use crate::metrics::StreamMetrics;
@@ -50,6 +51,7 @@ pub struct Withheld {
 /// What the snapshots are compiled of, and by whom.
 #[derive(Debug)]
 struct Compiled {
+    domain: TrustDomain,
     config: Arc<MeshConfig>,
     endpoints: Arc<ResolvedEndpoints>,
     compilers: HashMap<NodeKind, Compiler>,
@@ -75,6 +77,13 @@ pub struct Snapshots {
 impl SnapshotCache {
     pub fn new(metrics: StreamMetrics) -> Self {
         Self { shared: Arc::new(Shared { metrics, ..Shared::default() }) }
+    }
+
+    /// For a mesh of this trust domain, before anything is published.
+    #[must_use]
+    pub fn of_trust_domain(self, domain: TrustDomain) -> Self {
+        self.shared.compiled().domain = domain;
+        self
     }
 
     /// With another limit than [`MAX_RESOURCE_BYTES`].
@@ -262,7 +271,9 @@ impl Compiled {
         let kind = class.kind;
         let compiler = self.compilers.entry(kind).or_insert_with(|| {
             let most = self.max_resource_bytes;
-            let mut compiler = Compiler::new(kind).with_max_resource_bytes(most);
+            let domain = self.domain.clone();
+            let compiler = Compiler::new(kind).of_trust_domain(domain);
+            let mut compiler = compiler.with_max_resource_bytes(most);
             if let Err(withheld) = compile(kind, &mut compiler, &self.config, &self.endpoints) {
                 self.withheld.insert(kind, withheld);
             }
@@ -286,6 +297,7 @@ impl Compiled {
 impl Default for Compiled {
     fn default() -> Self {
         Self {
+            domain: TrustDomain::default(),
             config: Arc::default(),
             endpoints: Arc::default(),
             compilers: HashMap::new(),

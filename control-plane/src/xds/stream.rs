@@ -185,7 +185,8 @@ where
             Status::invalid_argument(error.to_string())
         })?;
         let able = protocol::Client { asks_in_part: !only, ..protocol::Client::of(&node, ttl) };
-        place.introduce(&node.id, kind, only);
+        place.may_be(class.service.as_ref())?;
+        place.introduce(&node.id, kind, only)?;
         let published = timeout(FIRST_PUBLICATION, ads.cache.published());
         if place.unless_stopped(published).await?.is_err() {
             ads.metrics.refused("unpublished");

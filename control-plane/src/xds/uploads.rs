@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use segue_shared::ids::ServiceName;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Request, Status, Streaming};
 
@@ -46,6 +47,11 @@ impl<T> Uploads<T> {
 
     pub fn peer(&self) -> Option<SocketAddr> {
         self.place.peer()
+    }
+
+    /// Whether the client may say that it is an instance of a service.
+    pub fn may_be(&self, service: Option<&ServiceName>) -> Result<(), Status> {
+        self.place.may_be(service)
     }
 
     /// The first message. `None` where the client left without one.

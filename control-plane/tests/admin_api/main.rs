@@ -11,6 +11,7 @@ mod endings;
 #[path = "../../src/store/tests/etcd_process.rs"]
 #[allow(dead_code, reason = "tests of the store need more of it")]
 mod etcd_process;
+mod joining;
 mod loads;
 mod ports;
 mod reads;

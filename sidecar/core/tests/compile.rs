@@ -262,7 +262,8 @@ fn a_cluster_that_means_something_else_is_refused() {
         refused(type_urls::CLUSTER, &message).0
     };
     let tls = TransportSocket { name: "envoy.transport_sockets.tls".into(), ..Default::default() };
-    assert_eq!(at(&|it| it.transport_socket = Some(tls.clone())), "transport_socket");
+    let socket = at(&|it| it.transport_socket = Some(tls.clone()));
+    assert_eq!(socket, "transport_socket.typed_config");
     assert_eq!(at(&|it| it.lb_policy = 6), "lb_policy");
     assert_eq!(at(&|it| it.cluster_discovery_type = None), "load_assignment");
     assert_eq!(at(&|it| it.connect_timeout = Some(PbDuration::default())), "connect_timeout");

@@ -1,10 +1,12 @@
 //! `/metrics` in Prometheus' text format.
 
 use std::fmt::{Display, Write as _};
+use std::time::UNIX_EPOCH;
 
 use super::state::Admin;
 use crate::http::flag_of;
 use crate::outcome::{ClusterCounters, LATENCY_BOUNDS, Totals};
+use crate::tls::Told;
 use crate::vitals::VitalTotals;
 
 /// One family of samples.
@@ -59,6 +61,7 @@ pub fn render(admin: &Admin) -> String {
         "",
         admin.overload.step() as u8,
     );
+    identity(&mut text, admin);
     configuration(&mut text, admin);
     text
 }
@@ -169,6 +172,44 @@ fn health(text: &mut String, admin: &Admin) {
         for (labels, totals) in &clusters {
             family.sample("", labels, value(totals));
         }
+    }
+}
+
+fn identity(text: &mut String, admin: &Admin) {
+    let handshakes = &admin.mesh.handshakes;
+    let mut family = Family::begin(
+        text,
+        "segue_tls_handshakes_total",
+        "Handshakes that succeeded, by which end the sidecar was.",
+        "counter",
+    );
+    for Told { end, what, count } in handshakes.successes() {
+        family.sample("", &format!("end=\"{}\",kind=\"{what}\"", end.as_str()), count);
+    }
+    let mut family = Family::begin(
+        text,
+        "segue_tls_refusals_total",
+        "Connections that were refused, or were not made, for what the other end showed or did not.",
+        "counter",
+    );
+    for Told { end, what, count } in handshakes.refusals() {
+        family.sample("", &format!("end=\"{}\",reason=\"{what}\"", end.as_str()), count);
+    }
+    let [taken, failed] = admin.renewals.counts();
+    for (name, help, value) in [
+        ("segue_identity_renewals_total", "Certificates that the sidecar has got.", taken),
+        ("segue_identity_failures_total", "Attempts to get one that failed.", failed),
+    ] {
+        Family::begin(text, name, help, "counter").sample("", "", value);
+    }
+    if let Some(identity) = admin.mesh.identity() {
+        let end = identity.svid.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let help = "End of the sidecar's certificate, in seconds since 1970.";
+        Family::begin(text, "segue_identity_expiry_timestamp_seconds", help, "gauge").sample(
+            "",
+            "",
+            end.as_secs(),
+        );
     }
 }
 

@@ -284,6 +284,8 @@ mod tests {
             drain: DrainSignal::new(),
             log_level: None,
             access_log: None,
+            mesh: crate::tls::Mesh::default(),
+            renewals: crate::identity::Followed::default(),
             overload: crate::overload::Overload::default(),
         }
     }

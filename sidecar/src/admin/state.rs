@@ -8,10 +8,12 @@ use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
 use crate::activate::DeliveryState;
+use crate::identity::Followed;
 use crate::listener::ConnectionGate;
 use crate::outcome::Counters;
 use crate::overload::Overload;
 use crate::snapshot_handle::SnapshotHandle;
+use crate::tls::Mesh;
 use crate::vitals::Vitals;
 use crate::xds::{XdsStatus, XdsViews};
 
@@ -31,4 +33,8 @@ pub struct Admin {
     pub log_level: Option<LogLevel>,
     pub access_log: Option<AccessLog>,
     pub overload: Overload,
+    /// Who the sidecar is to others.
+    pub mesh: Mesh,
+    /// How that came about.
+    pub renewals: Followed,
 }

@@ -2,6 +2,7 @@
 //! which hangs is never mistaken for an endpoint that does.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +11,15 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use segue_sidecar_core::snapshot::ProbeKind;
+use segue_sidecar_core::snapshot::{ProbeKind, UpstreamTls};
 use thiserror::Error;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tower::service_fn;
 
+use crate::tls::{Alpn, Mesh, Socket, originate};
 use crate::upstream::{ConnectError, open};
 
 /// Why a probe did not pass.
@@ -40,24 +43,44 @@ pub enum ProbeError {
     Request(#[from] http::Error),
 }
 
+/// How an endpoint is reached.
+#[derive(Clone)]
+pub struct Reach {
+    pub address: SocketAddr,
+    pub tls: Option<Arc<UpstreamTls>>,
+    pub mesh: Mesh,
+}
+
+impl Reach {
+    async fn open(&self, alpn: Alpn, timeout: Duration) -> Result<Socket, ConnectError> {
+        let stream = open(self.address, &[], timeout).await?;
+        let Some(tls) = &self.tls else { return Ok(Socket::Plain(stream)) };
+        let secured = originate(&self.mesh, tls, alpn, stream, self.address).await;
+        secured.map(|(socket, _)| socket).map_err(|failure| Box::new(failure).into())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 /// Asks once; an error where the endpoint is not well.
-pub async fn probe(
-    kind: &ProbeKind,
-    address: SocketAddr,
-    timeout: Duration,
-) -> Result<(), ProbeError> {
+pub async fn probe(kind: &ProbeKind, reach: &Reach, timeout: Duration) -> Result<(), ProbeError> {
+    let address = reach.address;
     let asking = async {
         match kind {
-            ProbeKind::Tcp => open(address, &[], timeout).await.map(drop).map_err(ProbeError::from),
+            ProbeKind::Tcp => {
+                reach.open(Alpn::Tcp, timeout).await.map(drop).map_err(ProbeError::from)
+            }
             ProbeKind::Http { host, path, http2, expected } => {
                 let host = host.clone().unwrap_or_else(|| authority(address));
-                let status = get(address, host, path.as_str(), *http2, timeout).await?;
+                let status = get(reach, host, path.as_str(), *http2, timeout).await?;
                 let code = i64::from(status.as_u16());
                 let good = expected.iter().any(|range| range.contains(&code));
                 if good { Ok(()) } else { Err(ProbeError::Status(status)) }
             }
             ProbeKind::Grpc { authority, service } => {
-                check(address, authority.as_ref(), service, timeout).await
+                check(reach, authority.as_ref(), service, timeout).await
             }
         }
     };
@@ -65,16 +88,18 @@ pub async fn probe(
 }
 
 async fn get(
-    address: SocketAddr,
+    reach: &Reach,
     host: HeaderValue,
     path: &str,
     is_http2: bool,
     timeout: Duration,
 ) -> Result<StatusCode, ProbeError> {
-    let io = TokioIo::new(open(address, &[], timeout).await?);
+    let alpn = if is_http2 { Alpn::Http2 } else { Alpn::Http1 };
+    let io = TokioIo::new(reach.open(alpn, timeout).await?);
     let request = Request::builder().method(Method::GET).header(USER_AGENT, "segue-health");
     if is_http2 {
-        let uri = Uri::builder().scheme("http").authority(host.as_bytes()).path_and_query(path);
+        let uri =
+            Uri::builder().scheme(reach.scheme()).authority(host.as_bytes()).path_and_query(path);
         let request = request.uri(uri.build()?).body(Empty::<Bytes>::new())?;
         let (mut sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
         driven(driver, sender.send_request(request)).await
@@ -103,18 +128,25 @@ async fn driven<B>(
 }
 
 async fn check(
-    address: SocketAddr,
+    reach: &Reach,
     authority: Option<&HeaderValue>,
     service: &str,
     timeout: Duration,
 ) -> Result<(), ProbeError> {
-    let uri = Uri::builder().scheme("http").authority(address.to_string()).path_and_query("/");
+    let uri =
+        Uri::builder().scheme("http").authority(reach.address.to_string()).path_and_query("/");
     let mut endpoint = Endpoint::from(uri.build()?).connect_timeout(timeout);
     if let Some(authority) = authority {
         let origin = Uri::builder().scheme("http").authority(authority.as_bytes());
         endpoint = endpoint.origin(origin.path_and_query("/").build()?);
     }
-    let mut client = HealthClient::new(endpoint.connect().await?);
+    let reach = reach.clone();
+    // What speaks TLS, if anything does, is below.
+    let connector = service_fn(move |_: Uri| {
+        let reach = reach.clone();
+        async move { reach.open(Alpn::Http2, timeout).await.map(TokioIo::new) }
+    });
+    let mut client = HealthClient::new(endpoint.connect_with_connector(connector).await?);
     let request = HealthCheckRequest { service: service.to_owned() };
     let answer = client.check(request).await.map_err(Box::new)?;
     match answer.into_inner().status() {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use segue_sidecar_core::snapshot::Cluster;
 use tracing::debug;
 
-use super::probe::probe;
+use super::probe::{Reach, probe};
 use crate::activate::Warm;
+use crate::tls::Mesh;
 use crate::upstream::open;
 use crate::vitals::Vitals;
 
@@ -15,12 +16,13 @@ use crate::vitals::Vitals;
 #[derive(Clone)]
 pub struct ProbeWarm {
     vitals: Arc<Vitals>,
+    mesh: Mesh,
 }
 
 impl ProbeWarm {
     /// What it finds is known to the first request.
-    pub fn new(vitals: Arc<Vitals>) -> Self {
-        Self { vitals }
+    pub fn new(vitals: Arc<Vitals>, mesh: Mesh) -> Self {
+        Self { vitals, mesh }
     }
 }
 
@@ -30,7 +32,11 @@ impl Warm for ProbeWarm {
         for endpoint in cluster.endpoints.iter() {
             let address = endpoint.address;
             let good = match &cluster.traffic.probe {
-                Some(with) => probe(&with.kind, address, with.timeout).await.is_ok(),
+                Some(with) => {
+                    let (tls, mesh) = (cluster.tls.clone(), self.mesh.clone());
+                    let reach = Reach { address, tls, mesh };
+                    probe(&with.kind, &reach, with.timeout).await.is_ok()
+                }
                 None => open(address, &endpoint.others, cluster.connect_timeout).await.is_ok(),
             };
             debug!(cluster = %cluster.name, %address, good, "warmed");

@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use super::probe::probe;
+use super::probe::{Reach, probe};
 use crate::snapshot_handle::SnapshotHandle;
+use crate::tls::Mesh;
 use crate::vitals::{ClusterVitals, EndpointVitals, Vitals};
 
 /// Between looks at the clock of each cluster, so that an interval is met within a tenth of a
@@ -24,8 +25,8 @@ const TICK: Duration = Duration::from_millis(100);
 const MOST_PROBES: usize = 256;
 
 /// Watches over the endpoints until `stop`.
-pub async fn watch(snapshots: SnapshotHandle, vitals: Arc<Vitals>, stop: DrainSignal) {
-    let mut watched = Watched { vitals, clusters: HashMap::new(), slots: slots() };
+pub async fn watch(snapshots: SnapshotHandle, vitals: Arc<Vitals>, mesh: Mesh, stop: DrainSignal) {
+    let mut watched = Watched { vitals, mesh, clusters: HashMap::new(), slots: slots() };
     let mut swaps = snapshots.swaps();
     loop {
         swaps.borrow_and_update();
@@ -55,6 +56,7 @@ fn slots() -> Arc<Semaphore> {
 
 struct Watched {
     vitals: Arc<Vitals>,
+    mesh: Mesh,
     clusters: HashMap<Arc<str>, WatchedCluster>,
     slots: Arc<Semaphore>,
 }
@@ -87,8 +89,9 @@ impl Watched {
         vitals: Arc<ClusterVitals>,
         known: Option<WatchedCluster>,
     ) -> WatchedCluster {
-        let same =
-            known.as_ref().is_some_and(|it| it.cluster.traffic.probe == cluster.traffic.probe);
+        let same = known.as_ref().is_some_and(|it| {
+            it.cluster.traffic.probe == cluster.traffic.probe && it.cluster.tls == cluster.tls
+        });
         let mut running = known.filter(|_| same).map(|it| it.probing).unwrap_or_default();
         let mut probing = HashMap::new();
         if let Some(with) = &cluster.traffic.probe {
@@ -96,7 +99,9 @@ impl Watched {
                 let task = running.remove(&address).unwrap_or_else(|| {
                     let endpoint = vitals.endpoint(address, true);
                     let (with, vitals) = (with.clone(), Arc::clone(&vitals));
-                    let task = probe_on(address, with, vitals, endpoint, Arc::clone(&self.slots));
+                    let (tls, mesh) = (cluster.tls.clone(), self.mesh.clone());
+                    let reach = Reach { address, tls, mesh };
+                    let task = probe_on(reach, with, vitals, endpoint, Arc::clone(&self.slots));
                     AbortOnDropHandle::new(tokio::spawn(task))
                 });
                 probing.insert(address, task);
@@ -114,7 +119,7 @@ impl Watched {
 
 /// Probes one endpoint again and again.
 async fn probe_on(
-    address: SocketAddr,
+    reach: Reach,
     with: Probe,
     vitals: Arc<ClusterVitals>,
     endpoint: Arc<EndpointVitals>,
@@ -124,10 +129,10 @@ async fn probe_on(
     loop {
         let found = {
             let Ok(_slot) = slots.acquire().await else { return };
-            probe(&with.kind, address, with.timeout).await
+            probe(&with.kind, &reach, with.timeout).await
         };
         if let Err(error) = &found {
-            debug!(%address, %error, "a probe does not pass");
+            debug!(address = %reach.address, %error, "a probe does not pass");
         }
         known = known.and(found.is_ok(), with.thresholds);
         vitals.probed(&endpoint, known.is_healthy());

@@ -59,6 +59,7 @@ pub fn unreadable(caller: &Caller, status: u16, reject: Option<Reject>) -> Entry
             Direction::Inbound => "inbound",
         },
         peer: caller.peer.address().to_owned(),
+        identity: caller.identity.as_ref().map(ToString::to_string),
         method: String::new(),
         authority: String::new(),
         path: String::new(),

@@ -104,13 +104,20 @@ mod tests {
     use crate::http2::{Limits, ServerConnection};
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
+    use crate::tls::Mesh;
     use crate::vitals::Vitals;
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_the_caller_does_not_take_is_given_up() {
         let counters = Arc::new(Counters::new(1));
-        let worker =
-            Worker::new(0, &SnapshotHandle::new(), &counters, &Arc::new(Vitals::new(1)), None);
+        let worker = Worker::new(
+            0,
+            &SnapshotHandle::new(),
+            &counters,
+            &Arc::new(Vitals::new(1)),
+            Mesh::default(),
+            None,
+        );
         let deadlines = Rc::clone(&worker.deadlines);
         let serving = async {
             spawn_local(async move { deadlines.run().await });

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue_shared::spiffe::SpiffeId;
 use segue_sidecar_core::canonical::{AddressRange, EscapedSlashes, ForwardedHeaders, Peer, Trust};
+use segue_sidecar_core::snapshot::InboundMtls;
 use tokio::net::TcpStream;
 
 use crate::access_log::AccessLog;
@@ -40,6 +42,9 @@ pub struct Door {
     pub access_log: Option<AccessLog>,
     /// Requests of a stranger's connection, of which each may wear a proxy out a little.
     pub max_requests: u64,
+    /// What callers of the application have to show, unless the control plane says. `None`: nothing,
+    /// whoever says otherwise, since the sidecar has nothing to show itself.
+    pub mtls: Option<InboundMtls>,
 }
 
 /// What is done with connections that were captured on their way elsewhere.
@@ -60,6 +65,8 @@ pub struct Caller {
     pub door: Arc<Door>,
     /// Where the connection wanted to go before it was captured.
     pub original: Option<SocketAddr>,
+    /// Who it is, where it has shown that.
+    pub identity: Option<Box<SpiffeId>>,
 }
 
 impl Default for Door {
@@ -73,6 +80,7 @@ impl Default for Door {
             capture: Capture::default(),
             access_log: None,
             max_requests: MOST_REQUESTS,
+            mtls: None,
         }
     }
 }
@@ -92,10 +100,17 @@ impl Caller {
         door: &Arc<Door>,
     ) -> Self {
         let trust = door.trust(direction, address, || stream.local_addr().ok());
-        // TLS is not taken off here yet.
         let peer = Peer::new(address.ip(), "http", trust, door.tells);
         let original = door.capture.on.then(|| original_destination(stream)).flatten();
-        Self { direction, peer, door: Arc::clone(door), original }
+        Self { direction, peer, door: Arc::clone(door), original, identity: None }
+    }
+
+    /// The same one, once it has shown who it is. Workloads of the mesh tell the truth about their
+    /// own callers.
+    #[must_use]
+    pub fn known_as(self, address: SocketAddr, identity: SpiffeId) -> Self {
+        let peer = Peer::new(address.ip(), "https", Trust::Proxy, self.door.tells);
+        Self { peer, identity: Some(Box::new(identity)), ..self }
     }
 
     /// Requests that the connection may bring. The application beside the sidecar and trusted proxies

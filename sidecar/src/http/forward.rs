@@ -289,7 +289,7 @@ pub fn prepare(
             let authority = Authority::try_from(authority.as_bytes())
                 .map_err(|_| Reject::BadRequest("exactly one valid Host is needed"))?;
             let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(Scheme::HTTP);
+            parts.scheme = Some(if cluster.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
             parts.authority = Some(authority);
             parts.path_and_query = Some(target(request.uri()));
             *request.uri_mut() = Uri::from_parts(parts)

@@ -327,6 +327,7 @@ mod tests {
     use crate::http::caller::Door;
     use crate::outcome::Counters;
     use crate::snapshot_handle::SnapshotHandle;
+    use crate::tls::Mesh;
     use crate::vitals::Vitals;
 
     #[test]
@@ -340,11 +341,13 @@ mod tests {
     async fn the_future_of_a_request_stays_small() {
         let counters = Arc::new(Counters::new(1));
         let vitals = Arc::new(Vitals::new(1));
-        let worker = Worker::new(0, &SnapshotHandle::new(), &counters, &vitals, None);
+        let worker =
+            Worker::new(0, &SnapshotHandle::new(), &counters, &vitals, Mesh::default(), None);
         let request = Request::new(RequestBody::Empty);
         let door = Arc::new(Door::default());
         let peer = Peer::new([127, 0, 0, 1].into(), "http", Trust::Application, door.tells);
-        let caller = Caller { direction: Direction::Outbound, peer, door, original: None };
+        let caller =
+            Caller { direction: Direction::Outbound, peer, door, original: None, identity: None };
         let serving = serve(&worker, &caller, request);
         let size = size_of_val(&serving);
         assert!(size <= 3450, "{size} bytes");

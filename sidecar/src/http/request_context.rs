@@ -231,7 +231,8 @@ mod tests {
     ) -> Result<(Parts, RequestContext), Reject> {
         let peer = Peer::new([10, 0, 0, 7].into(), "http", Trust::Edge, door.tells);
         let door = Arc::new(door.clone());
-        let caller = Caller { direction: Direction::Inbound, peer, door, original: None };
+        let caller =
+            Caller { direction: Direction::Inbound, peer, door, original: None, identity: None };
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let slashes = caller.door.escaped_slashes;
         let context = admit(&mut parts, &RequestBody::Empty, &caller, slashes)?;

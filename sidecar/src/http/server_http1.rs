@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use http::header::CONNECTION;
 use http::{Request, Response, StatusCode};
 use segue_sidecar_core::http1::HeadError;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::body::ResponseBody;
@@ -19,24 +18,20 @@ use super::respond::Reject;
 use crate::body::{BodyError, RequestBody};
 use crate::http1::{Next, ReadError, RespondError, ServerConnection};
 use crate::listener::{ConnectionWatch, Verdict};
+use crate::tls::Socket;
 use crate::worker::Worker;
 
 /// Serves a connection to its end. Heads that come too slowly and idle connections are ended by the
 /// watch, which costs less than a timer for each request.
-pub async fn serve(
-    worker: Rc<Worker>,
-    caller: Caller,
-    stream: TcpStream,
-    watch: Rc<ConnectionWatch>,
-) {
-    let mut connection = ServerConnection::new(stream);
+pub async fn serve(worker: Rc<Worker>, caller: Caller, socket: Socket, watch: Rc<ConnectionWatch>) {
+    let mut connection = ServerConnection::new(socket);
     let mut left = caller.most_requests();
     loop {
         left = left.saturating_sub(1);
         let next = poll_fn(|context| poll_next(&mut connection, &watch, context)).await;
         let running = watch.begin_request();
         let (response, refused) = match next {
-            Ok(None) => return,
+            Ok(None) => return connection.end().await,
             Err(error) => {
                 debug!(%error, "a request that cannot be read");
                 (pipeline::refuse_unread(&worker, &caller, reject(error), false), true)
@@ -57,7 +52,7 @@ pub async fn serve(
                 (response, false)
             }
         };
-        let closes = refused || left == 0 || worker.closes_connections();
+        let closes = refused || left == 0 || watch.takes_no_more() || worker.closes_connections();
         let responded = respond(&worker, &mut connection, response, closes, &watch).await;
         drop(running);
         match responded {

@@ -12,7 +12,6 @@ use http::{Method, Request};
 use segue_sidecar_core::canonical::Trust;
 use segue_sidecar_core::flood::ResetRatio;
 use segue_sidecar_core::http2::Reason;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -24,6 +23,7 @@ use crate::body::RequestBody;
 use crate::http2::{ConnectionError, Limits, Receiver, Sender, ServerConnection};
 use crate::keepalive::KeepAlive;
 use crate::listener::{ConnectionWatch, Verdict};
+use crate::tls::Socket;
 use crate::worker::Worker;
 
 /// Streams at one time: of a proxy of ours or of the application, and of anybody else.
@@ -42,17 +42,12 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(
-    worker: Rc<Worker>,
-    caller: Caller,
-    stream: TcpStream,
-    watch: Rc<ConnectionWatch>,
-) {
+pub async fn serve(worker: Rc<Worker>, caller: Caller, socket: Socket, watch: Rc<ConnectionWatch>) {
     let streams = match caller.peer.trust() {
         Trust::Proxy | Trust::Application => MAX_STREAMS_OF_OURS,
         Trust::Edge => MAX_STREAMS,
     };
-    let mut connection = ServerConnection::new(stream, Limits { streams, ..Limits::default() });
+    let mut connection = ServerConnection::new(socket, Limits { streams, ..Limits::default() });
     let end = match timeout(HANDSHAKE_TIME, begin(&mut connection)).await {
         Ok(Ok(())) => serve_streams(&worker, &caller, &mut connection, &watch).await,
         Ok(Err(error)) => ended(&worker, &error),
@@ -68,7 +63,7 @@ pub async fn serve(
 }
 
 /// Waits for the first settings of the caller, or its end.
-async fn begin(connection: &mut ServerConnection<TcpStream>) -> Result<(), ConnectionError> {
+async fn begin(connection: &mut ServerConnection<Socket>) -> Result<(), ConnectionError> {
     poll_fn(|context| {
         connection.drive(context, |connection, context| {
             let received = connection.poll_receive(context);
@@ -95,7 +90,7 @@ fn ended(worker: &Worker, error: &ConnectionError) -> End {
 async fn serve_streams(
     worker: &Worker,
     caller: &Caller,
-    connection: &mut ServerConnection<TcpStream>,
+    connection: &mut ServerConnection<Socket>,
     watch: &Rc<ConnectionWatch>,
 ) -> End {
     // From here on idleness is counted by streams.
@@ -104,7 +99,7 @@ async fn serve_streams(
     let mut left = caller.most_requests();
     let mut ratio = ResetRatio::default();
     let keepalive = KeepAlive::begin(connection.pinger());
-    let mut turn = |connection: &mut ServerConnection<TcpStream>, context: &mut Context<'_>| {
+    let mut turn = |connection: &mut ServerConnection<Socket>, context: &mut Context<'_>| {
         match watch.verdict(context) {
             Verdict::Stay => {}
             Verdict::Announce | Verdict::Finish => connection.announce_end(),

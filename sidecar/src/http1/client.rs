@@ -14,12 +14,12 @@ use segue_sidecar_core::http1::{
     stated_length, write_request,
 };
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
 use super::pipe::{Pipe, PipedBody};
 use super::wire::{SMALL_READ_BYTES, Wire};
+use crate::tls::Socket;
 use crate::websocket::AsksForWebSocket;
 
 /// Answers before the answer (1xx) that an upstream may send to one request.
@@ -101,8 +101,8 @@ struct Answer {
 
 impl ClientConnection {
     /// Speaks HTTP/1.1 over a new connection.
-    pub fn new(stream: TcpStream) -> Self {
-        Self { wire: Box::new(Wire::new(stream)) }
+    pub fn new(socket: impl Into<Socket>) -> Self {
+        Self { wire: Box::new(Wire::new(socket)) }
     }
 
     /// Whether a request may be sent, as far as the runtime knows. A connection that was closed or
@@ -301,7 +301,7 @@ where
         while !self.complete {
             let mut waits = false;
             if !self.outgoing.is_ended() && wire.has_room() {
-                match self.outgoing.poll_piece(&mut self.body, context) {
+                match self.outgoing.poll_piece(&mut self.body, wire.is_plain(), context) {
                     Poll::Ready(Some(Ok(piece))) => {
                         self.touched = true;
                         let last = self.body.is_end_stream();

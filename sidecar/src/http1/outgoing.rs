@@ -56,14 +56,17 @@ impl Outgoing {
         self.ended
     }
 
-    /// The next piece of a body on its way here: a large one through a pipe, where it can come so.
+    /// The next piece of a body on its way here: a large one through a pipe, where it can come so
+    /// and go on so.
     pub fn poll_piece<B: PipedBody>(
         &self,
         body: &mut B,
+        takes_pipes: bool,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Piece, B::Error>>> {
         let is_large = matches!(self.form, Form::Known(left) if left >= PIPED_BYTES);
         if is_large
+            && takes_pipes
             && let Some(mut pipe) = Pipe::borrow()
             && body.fill(&mut pipe)
         {

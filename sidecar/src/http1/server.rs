@@ -17,13 +17,13 @@ use segue_sidecar_core::http1::{
     stated_length, write_response,
 };
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use super::incoming::{Incoming, ReadError};
 use super::outgoing::{Outgoing, WrongLength};
 use super::pipe::{Pipe, PipedBody};
 use super::tunnel::{Tunnel, TunnelEnd};
 use super::wire::{SMALL_READ_BYTES, Wire};
+use crate::tls::Socket;
 use crate::websocket::AsksForWebSocket;
 
 /// What is read of a body that nobody wanted, so that the connection can go on.
@@ -99,9 +99,9 @@ pub enum RespondError<E> {
 
 impl ServerConnection {
     /// Speaks HTTP/1.1 over a new connection.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(socket: impl Into<Socket>) -> Self {
         let line = Line {
-            wire: Wire::new(stream),
+            wire: Wire::new(socket),
             incoming: Incoming::Ended,
             expects: false,
             continues: false,
@@ -219,7 +219,7 @@ impl ServerConnection {
     pub async fn close(self) {
         let is_over = |line: &Line| line.incoming.is_ended() && line.wire.is_quiet();
         if is_over(&self.line.borrow()) {
-            return;
+            return self.end().await;
         }
         let mut seen = 0;
         let late = poll_fn(|context| {
@@ -236,6 +236,17 @@ impl ServerConnection {
         });
         // Whatever happened, it is closed now.
         let _ = tokio::time::timeout(LATE_TIME, late).await;
+    }
+
+    /// Says that nothing more comes, where the end of the connection alone does not: over TLS it could
+    /// be anybody's.
+    pub async fn end(&self) {
+        if self.line.borrow().wire.is_plain() {
+            return;
+        }
+        let ending = poll_fn(|context| self.line.borrow_mut().wire.poll_shutdown(context));
+        // Whatever happened, it is closed now.
+        let _ = tokio::time::timeout(LATE_TIME, ending).await;
     }
 
     /// Agrees to a switch, and then passes on whatever comes, what came before included.
@@ -258,9 +269,13 @@ impl ServerConnection {
     ) -> Poll<Result<(), RespondError<B::Error>>> {
         loop {
             let mut waits = false;
-            if !outgoing.is_ended() && self.line.borrow().wire.has_room() {
+            let (has_room, takes_pipes) = {
+                let wire = &self.line.borrow().wire;
+                (wire.has_room(), wire.is_plain())
+            };
+            if !outgoing.is_ended() && has_room {
                 // The request's body, which may be read in here, borrows the line as well.
-                let piece = outgoing.poll_piece(body, context);
+                let piece = outgoing.poll_piece(body, takes_pipes, context);
                 let wire = &mut self.line.borrow_mut().wire;
                 match piece {
                     Poll::Ready(Some(Ok(piece))) => {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, Interest};
-use tokio::net::TcpStream;
 
 use super::pipe::Pipe;
 use crate::buffers::{LARGE_BUFFER_BYTES, Size, borrow_page, return_page};
+use crate::tls::Socket;
 
 /// Room for a head, or for a piece of a small body.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;
@@ -22,9 +22,9 @@ const JOINED_BYTES: usize = 4 * 1024;
 /// What may wait to go before it must have gone.
 const MOST_WAITING_BYTES: usize = 16 * 1024;
 
-/// A TCP connection. It holds memory only for bytes that are on their way.
+/// A connection. It holds memory only for bytes that are on their way.
 pub struct Wire {
-    stream: TcpStream,
+    socket: Socket,
     /// What came and was not read yet.
     pub received: BytesMut,
     /// What kind of borrowed memory `received` is, be it used up.
@@ -40,9 +40,9 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(socket: impl Into<Socket>) -> Self {
         Self {
-            stream,
+            socket: socket.into(),
             received: BytesMut::new(),
             borrowed: None,
             page: Vec::new(),
@@ -61,7 +61,7 @@ impl Wire {
         room: usize,
     ) -> Poll<io::Result<usize>> {
         // No memory before there is something to put there.
-        match self.stream.poll_read_ready(context) {
+        match self.socket.poll_readable(context) {
             Poll::Ready(readable) => readable?,
             Poll::Pending => {
                 self.release();
@@ -79,7 +79,7 @@ impl Wire {
                 self.borrowed = Some(size);
             }
         }
-        let received = pin!(self.stream.read_buf(&mut self.received)).poll(context);
+        let received = pin!(self.socket.read_buf(&mut self.received)).poll(context);
         if received.is_pending() {
             self.release();
         }
@@ -88,8 +88,7 @@ impl Wire {
 
     /// Whether the peer has neither sent anything nor closed, as far as the runtime knows.
     pub fn is_quiet(&self) -> bool {
-        let peeked = self.stream.try_read(&mut [0]);
-        self.received.is_empty() && peeked.is_err_and(|it| it.kind() == ErrorKind::WouldBlock)
+        self.received.is_empty() && self.socket.is_quiet()
     }
 
     /// Gives back memory that holds nothing.
@@ -114,6 +113,12 @@ impl Wire {
         self.piece.is_empty() && self.piped.is_none() && self.page.len() < MOST_WAITING_BYTES
     }
 
+    /// Whether its bytes are what it carries. Then pieces of bodies may come in pipes; TLS has to see
+    /// them.
+    pub fn is_plain(&self) -> bool {
+        self.socket.plain().is_some()
+    }
+
     /// Gives a piece of a body that is in a pipe; only while there is room.
     pub fn push_pipe(&mut self, pipe: Pipe) {
         self.piped = Some(pipe);
@@ -125,9 +130,9 @@ impl Wire {
         if !self.received.is_empty() {
             return 0;
         }
-        let Self { stream, .. } = self;
+        let Some(stream) = self.socket.plain() else { return 0 };
         // What went wrong is told to who reads next.
-        stream.try_io(Interest::READABLE, || pipe.fill(&*stream, most)).unwrap_or(0)
+        stream.try_io(Interest::READABLE, || pipe.fill(stream, most)).unwrap_or(0)
     }
 
     /// Gives a piece of a body and what comes right behind it; only while there is room.
@@ -172,9 +177,9 @@ impl Wire {
                 }
                 self.sent = 0;
                 return_page(std::mem::take(&mut self.page));
-                return Poll::Ready(Ok(()));
+                return Pin::new(&mut self.socket).poll_flush(context);
             }
-            let stream = Pin::new(&mut self.stream);
+            let stream = Pin::new(&mut self.socket);
             let sent = if self.piece.is_empty() && self.behind.is_empty() {
                 ready!(stream.poll_write(context, page))?
             } else {
@@ -192,9 +197,9 @@ impl Wire {
     /// Sends what it takes of what is in the pipe.
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(pipe) = &mut self.piped else { return Poll::Ready(Ok(())) };
+        let stream = self.socket.plain().ok_or(ErrorKind::Unsupported)?;
         while pipe.filled() > 0 {
-            ready!(self.stream.poll_write_ready(context))?;
-            let stream = &self.stream;
+            ready!(stream.poll_write_ready(context))?;
             match stream.try_io(Interest::WRITABLE, || pipe.drain(stream)) {
                 Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Ok(_) => self.has_sent = true,
@@ -209,12 +214,12 @@ impl Wire {
     /// Has the peer see an error where the connection ends, not an end.
     pub fn reset_at_end(&self) {
         // Where the system refuses, the peer sees what it can.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.socket.tcp()).set_linger(Some(Duration::ZERO));
     }
 
     /// Tells the peer that nothing more comes.
     pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
     fn advance(&mut self, sent: usize) {
@@ -240,7 +245,7 @@ mod tests {
     use std::task::Waker;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

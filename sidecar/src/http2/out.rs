@@ -81,7 +81,7 @@ impl Out {
         MOST_WAITING_BYTES.saturating_sub(self.waiting)
     }
 
-    /// Sends until all has gone.
+    /// Sends until all has gone, out of what stands before the system as well.
     pub fn poll_flush(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
@@ -102,7 +102,7 @@ impl Out {
             self.advance(sent);
         }
         self.release();
-        Poll::Ready(Ok(()))
+        Pin::new(io).poll_flush(context)
     }
 
     fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MOST_SLICES]) -> usize {

@@ -15,6 +15,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// The same while memory is short.
 const SHORT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Part of the time that certificates count for after which nothing new is taken.
+const SHARE_OF_CERTIFICATES: f64 = 0.9;
 
 /// What a connection shall do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +45,8 @@ pub struct ConnectionWatch {
     verdict: Cell<Verdict>,
     waker: RefCell<Option<Waker>>,
     requests: Cell<u32>,
+    /// When it takes nothing new, and when it is closed, whatever runs.
+    end: Cell<Option<(Instant, Instant)>>,
     clock: Rc<Cell<Instant>>,
 }
 
@@ -69,6 +73,7 @@ impl ConnectionWatches {
             verdict: Cell::new(Verdict::Stay),
             waker: RefCell::new(None),
             requests: Cell::new(0),
+            end: Cell::new(None),
             clock: Rc::clone(&self.clock),
         });
         self.all.borrow_mut().push(Rc::downgrade(&watch));
@@ -84,6 +89,11 @@ impl ConnectionWatches {
             match watch.phase.get() {
                 Phase::Head if age >= HEAD_TIMEOUT => watch.decide(Verdict::Close),
                 Phase::Idle if age >= IDLE_TIMEOUT || end_idle => watch.decide(Verdict::Finish),
+                _ => {}
+            }
+            match watch.end.get() {
+                Some((_, close)) if now >= close => watch.decide(Verdict::Close),
+                Some((finish, _)) if now >= finish => watch.decide(Verdict::Finish),
                 _ => {}
             }
             true
@@ -140,6 +150,18 @@ impl ConnectionWatch {
     pub fn begin_request(self: &Rc<Self>) -> RunningRequest {
         self.request_began();
         RunningRequest(Rc::clone(self))
+    }
+
+    /// From here on it is the connection of somebody whose certificate, or ours, counts for so long.
+    pub fn end_within(&self, left: Duration) {
+        let now = Instant::now();
+        let finish = now.checked_add(left.mul_f64(SHARE_OF_CERTIFICATES));
+        self.end.set(finish.zip(now.checked_add(left)));
+    }
+
+    /// Whether the connection shall take nothing new.
+    pub fn takes_no_more(&self) -> bool {
+        self.verdict.get() >= Verdict::Finish
     }
 
     /// Waits until the connection shall take nothing new.

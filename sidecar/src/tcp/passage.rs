@@ -53,10 +53,10 @@ pub async fn open(worker: &Worker, wanted: Wanted<'_>) -> Option<Result<Passage,
             living.cluster.counters.slot(worker.index).left_locality();
         }
         match instance.pool.open_tcp(cluster).await {
-            Ok((stream, open)) => {
+            Ok((socket, open)) => {
                 living.instances.observe(cluster, at, worker.index, Sign::Good);
                 return Some(Ok(Passage {
-                    wire: Wire::new(stream),
+                    wire: Wire::new(socket),
                     idle_timeout: route.idle_timeout,
                     counters: Arc::clone(&living.cluster.counters),
                     worker: worker.index,

@@ -6,19 +6,19 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use segue_sidecar_core::routing::Wanted;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::passage::{Passage, open, open_app, open_original};
 use super::refusal::Refusal;
 use crate::http1::Wire;
 use crate::listener::{ConnectionWatch, Verdict};
+use crate::tls::Socket;
 use crate::worker::Worker;
 
 /// Serves a connection. Where no service is meant, it goes to `otherwise`, if anywhere.
 pub async fn serve(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    socket: Socket,
     wanted: Wanted<'_>,
     otherwise: Option<SocketAddr>,
     watch: Rc<ConnectionWatch>,
@@ -31,28 +31,23 @@ pub async fn serve(
             None => Err(Refusal::NoRoute),
         },
     };
-    pass_through(&worker, stream, opened, &watch).await;
+    pass_through(&worker, socket, opened, &watch).await;
 }
 
 /// Passes a connection on to the local application, which speaks no HTTP.
-pub async fn pass(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    app: SocketAddr,
-    watch: Rc<ConnectionWatch>,
-) {
+pub async fn pass(worker: Rc<Worker>, socket: Socket, app: SocketAddr, watch: Rc<ConnectionWatch>) {
     let _running = watch.begin_request();
     let opened = open_app(&worker, app).await;
-    pass_through(&worker, stream, opened, &watch).await;
+    pass_through(&worker, socket, opened, &watch).await;
 }
 
 async fn pass_through(
     worker: &Worker,
-    stream: TcpStream,
+    socket: Socket,
     opened: Result<Passage, Refusal>,
     watch: &ConnectionWatch,
 ) {
-    let mut caller = Wire::new(stream);
+    let mut caller = Wire::new(socket);
     let mut passage = match opened {
         Ok(passage) => passage,
         Err(refusal) => {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::race::race;
 use crate::outcome::ClusterCounters;
+use crate::tls::ConnectFailure;
 
 /// Silence after which the kernel asks whether the peer is still there, and between its questions.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
@@ -26,6 +27,8 @@ pub enum ConnectError {
     Timeout(Duration),
     #[error("{0}")]
     Refused(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] Box<ConnectFailure>),
     #[error("the connection that others opened and this one waited for did not come about")]
     Shared,
     #[error("all {0} connections that the cluster may have are open")]

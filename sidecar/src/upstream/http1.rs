@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::connect::OpenConnection;
 use crate::body::{BodyError, RequestBody};
 use crate::http1::{ClientBody, ClientConnection, Pipe, SendFailure, TunnelEnd, Unanswered};
+use crate::tls::Socket;
 
 /// One connection. Usable for one request at a time.
 pub struct Http1Connection {
@@ -49,8 +49,8 @@ pub struct Http1Body {
 
 impl Http1Connection {
     /// Speaks HTTP/1.1 over a new connection.
-    pub fn begin(stream: TcpStream, open: OpenConnection, aged: Instant) -> Self {
-        Self { connection: ClientConnection::new(stream), open, aged }
+    pub fn begin(socket: Socket, open: OpenConnection, aged: Instant) -> Self {
+        Self { connection: ClientConnection::new(socket), open, aged }
     }
 
     /// Whether it is too old for another request.

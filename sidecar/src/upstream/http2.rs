@@ -11,7 +11,6 @@ use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use segue_sidecar_core::http2::Protocol;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -20,6 +19,7 @@ use crate::body::{BodyError, Pump, PumpError, ReceivedBody, RequestBody, StreamE
 use crate::http1::TunnelEnd;
 use crate::http2::{Limits, Requests, StreamError, begin_client};
 use crate::keepalive::KeepAlive;
+use crate::tls::Socket;
 use crate::websocket::{self, AsksForWebSocket};
 
 /// Streams on one connection however many the peer allows; beyond, a second one is opened.
@@ -79,8 +79,8 @@ struct Lease(Rc<Http2Connection>);
 
 impl Http2Connection {
     /// Speaks HTTP/2 over a new connection; a task of the worker drives it to its end.
-    pub fn begin(stream: TcpStream, open: OpenConnection, aged: Instant) -> Rc<Self> {
-        let (requests, mut driver) = begin_client(stream, Limits::default());
+    pub fn begin(socket: Socket, open: OpenConnection, aged: Instant) -> Rc<Self> {
+        let (requests, mut driver) = begin_client(socket, Limits::default());
         let closed = Rc::new(Cell::new(false));
         let at_end = Rc::clone(&closed);
         let keepalive = KeepAlive::begin(driver.pinger());

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_sidecar_core::balance::{self, Ask, Ewma, Load, Pickable};
-use segue_sidecar_core::snapshot::{Algorithm, Callers, Cluster, Endpoint, HttpVersion, Traffic};
+use segue_sidecar_core::snapshot::{
+    Algorithm, Callers, Cluster, Endpoint, HttpVersion, Traffic, UpstreamTls,
+};
 use tokio::time::Instant;
 
 use super::line::Line;
@@ -33,6 +35,7 @@ pub struct Instance {
 pub struct Instances {
     of: Arc<[Endpoint]>,
     http: HttpVersion,
+    tls: Option<Arc<UpstreamTls>>,
     traffic: Arc<Traffic>,
     callers: Option<Arc<Callers>>,
     all: Box<[Rc<Instance>]>,
@@ -122,6 +125,7 @@ impl Instances {
         let instances = Self {
             of: Arc::clone(&cluster.endpoints),
             http: cluster.http,
+            tls: cluster.tls.clone(),
             traffic: Arc::clone(&cluster.traffic),
             callers: cluster.callers.clone(),
             all,
@@ -138,6 +142,7 @@ impl Instances {
     pub fn are_of(&self, cluster: &Cluster) -> bool {
         Arc::ptr_eq(&self.of, &cluster.endpoints)
             && self.http == cluster.http
+            && self.tls == cluster.tls
             && Arc::ptr_eq(&self.traffic, &cluster.traffic)
             && self.callers == cluster.callers
     }

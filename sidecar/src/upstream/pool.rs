@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_sidecar_core::balance::mixed;
-use segue_sidecar_core::snapshot::Cluster;
+use segue_sidecar_core::snapshot::{Cluster, UpstreamTls};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::{ConnectError, OpenConnection, connect};
 use super::http1::{Home, Http1Connection};
 use super::http2::Http2Connection;
 use crate::outcome::ClusterCounters;
+use crate::tls::{Alpn, Mesh, Socket, originate};
 
 /// Idle HTTP/1.1 connections kept to one endpoint by one worker.
 const MOST_IDLE: usize = 256;
+/// Part of the time that certificates count for after which a connection takes no new requests.
+const SHARE_OF_CERTIFICATES: f64 = 0.9;
 /// An age that no connection reaches.
 const FAR_OFF: Duration = Duration::from_hours(24 * 365);
 /// Rest after which an upstream may well have closed a connection.
@@ -34,6 +37,7 @@ pub struct EndpointPool {
     others: RefCell<Arc<[SocketAddr]>>,
     worker: usize,
     counters: Arc<ClusterCounters>,
+    mesh: Mesh,
     /// Set when no snapshot names the endpoint any more: what runs ends, nothing is kept.
     retired: Cell<bool>,
     /// The last one used is the first one taken, so that a few stay warm and the rest can go.
@@ -47,6 +51,14 @@ pub struct EndpointPool {
     opened: Cell<u64>,
 }
 
+/// A new connection.
+struct Connected {
+    socket: Socket,
+    open: OpenConnection,
+    /// When it takes no new requests.
+    aged: Instant,
+}
+
 struct Idle {
     connection: Http1Connection,
     since: Instant,
@@ -54,12 +66,18 @@ struct Idle {
 
 impl EndpointPool {
     /// An empty pool.
-    pub fn new(address: SocketAddr, worker: usize, counters: Arc<ClusterCounters>) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        worker: usize,
+        counters: Arc<ClusterCounters>,
+        mesh: Mesh,
+    ) -> Self {
         Self {
             address,
             others: RefCell::default(),
             worker,
             counters,
+            mesh,
             retired: Cell::new(false),
             idle: RefCell::default(),
             shared: RefCell::default(),
@@ -92,17 +110,18 @@ impl EndpointPool {
     /// A new HTTP/1.1 connection.
     pub async fn open_http1(&self, cluster: &Cluster) -> Result<Http1Connection, ConnectError> {
         self.admit(cluster)?;
-        let (stream, open) = self.connect(cluster.connect_timeout).await?;
-        Ok(Http1Connection::begin(stream, open, self.aged(cluster)))
+        let Connected { socket, open, aged } = self.connect(cluster, Alpn::Http1).await?;
+        Ok(Http1Connection::begin(socket, open, aged))
     }
 
     /// A connection of its own for a caller whose bytes are passed on as they are.
     pub async fn open_tcp(
         &self,
         cluster: &Cluster,
-    ) -> Result<(TcpStream, OpenConnection), ConnectError> {
+    ) -> Result<(Socket, OpenConnection), ConnectError> {
         self.admit(cluster)?;
-        self.connect(cluster.connect_timeout).await
+        let Connected { socket, open, .. } = self.connect(cluster, Alpn::Tcp).await?;
+        Ok((socket, open))
     }
 
     /// The instance is reached at these addresses as well.
@@ -112,12 +131,36 @@ impl EndpointPool {
         }
     }
 
-    async fn connect(
-        &self,
-        timeout: Duration,
-    ) -> Result<(TcpStream, OpenConnection), ConnectError> {
+    async fn connect(&self, cluster: &Cluster, alpn: Alpn) -> Result<Connected, ConnectError> {
         let others = Arc::clone(&self.others.borrow());
-        connect(self.address, &others, timeout, &self.counters, self.worker).await
+        let (timeout, begun) = (cluster.connect_timeout, Instant::now());
+        let connecting = connect(self.address, &others, timeout, &self.counters, self.worker);
+        let (stream, open) = connecting.await?;
+        let aged = self.aged(cluster);
+        let Some(tls) = &cluster.tls else {
+            return Ok(Connected { socket: Socket::Plain(stream), open, aged });
+        };
+        // In a box: it is large, and rare beside the requests that a connection serves.
+        let securing = Box::pin(self.secure(tls, alpn, stream));
+        let secured = timeout_at(begun + timeout, securing).await;
+        let secured = secured.unwrap_or(Err(ConnectError::Timeout(timeout)));
+        let (socket, left) = secured.inspect_err(|_| {
+            self.counters.slot(self.worker).connect_failed();
+        })?;
+        let until = Instant::now().checked_add(left.mul_f64(SHARE_OF_CERTIFICATES));
+        Ok(Connected { socket, open, aged: until.map_or(aged, |until| until.min(aged)) })
+    }
+
+    /// The socket once the endpoint is known to be one that was called, and how long its
+    /// certificate and ours count.
+    async fn secure(
+        &self,
+        tls: &UpstreamTls,
+        alpn: Alpn,
+        stream: TcpStream,
+    ) -> Result<(Socket, Duration), ConnectError> {
+        let originating = originate(&self.mesh, tls, alpn, stream, self.address);
+        originating.await.map_err(|failure| Box::new(failure).into())
     }
 
     /// An HTTP/2 connection with room for one more request; opened where there is none.
@@ -144,8 +187,8 @@ impl EndpointPool {
     }
 
     async fn open_http2(&self, cluster: &Cluster) -> Result<Rc<Http2Connection>, ConnectError> {
-        let (stream, open) = self.connect(cluster.connect_timeout).await?;
-        Ok(Http2Connection::begin(stream, open, self.aged(cluster)))
+        let Connected { socket, open, aged } = self.connect(cluster, Alpn::Http2).await?;
+        Ok(Http2Connection::begin(socket, open, aged))
     }
 
     /// Closes what was idle for longer than the cluster allows, and forgets what is closed.
@@ -222,7 +265,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let name = Arc::from("chat");
         let counters = Counters::new(1).cluster(&name, None);
-        let pool = EndpointPool::new(address, 0, counters);
+        let pool = EndpointPool::new(address, 0, counters, Mesh::default());
         let cluster = Cluster::new(name, [Endpoint::new(address)].into());
         pool.give_back(pool.open_http1(&cluster).await.unwrap());
         let _accepted = listener.accept().await.unwrap();

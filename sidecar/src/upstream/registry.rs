@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use segue_sidecar_core::retry_budget::Purse;
 use segue_sidecar_core::snapshot::{
-    Cluster, ClusterIndex, CompiledSnapshot, Endpoint, HttpVersion, Traffic,
+    Cluster, ClusterIndex, CompiledSnapshot, Endpoint, HttpVersion, Traffic, UpstreamTls,
 };
 use tokio::time::Instant;
 
@@ -16,16 +16,30 @@ use super::instance::{Instance, Instances};
 use super::line::Line;
 use super::pool::EndpointPool;
 use crate::outcome::{ClusterCounters, Counters};
+use crate::tls::Mesh;
 use crate::vitals::Vitals;
 
-/// Whether requests share a connection, which is the difference between pools of one address.
-type Shared = bool;
+/// What tells pools of one address apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Way {
+    /// Whether requests share a connection.
+    shared: bool,
+    /// Who is expected at the other end.
+    tls: Option<Arc<UpstreamTls>>,
+}
+
+impl Way {
+    fn to(cluster: &Cluster) -> Self {
+        Self { shared: cluster.http == HttpVersion::Http2, tls: cluster.tls.clone() }
+    }
+}
 
 /// All clusters that one worker has called and that some snapshot still names.
 pub struct Upstreams {
     worker: usize,
     counters: Arc<Counters>,
     vitals: Arc<Vitals>,
+    mesh: Mesh,
     clusters: RefCell<HashMap<Arc<str>, Rc<UpstreamCluster>>>,
 }
 
@@ -35,11 +49,12 @@ pub struct UpstreamCluster {
     pub counters: Arc<ClusterCounters>,
     worker: usize,
     vitals: Arc<Vitals>,
+    mesh: Mesh,
     cursor: Cell<u64>,
     /// Requests that wait for room.
     pub line: Rc<Line>,
     purse: Cell<Purse>,
-    known: RefCell<HashMap<(SocketAddr, Shared), Rc<Instance>>>,
+    known: RefCell<HashMap<(SocketAddr, Way), Rc<Instance>>>,
     /// Those of the last snapshot that was asked for.
     last: RefCell<Option<Rc<Instances>>>,
 }
@@ -78,8 +93,8 @@ impl SnapshotView {
 
 impl Upstreams {
     /// No clusters yet.
-    pub fn new(worker: usize, counters: Arc<Counters>, vitals: Arc<Vitals>) -> Self {
-        Self { worker, counters, vitals, clusters: RefCell::default() }
+    pub fn new(worker: usize, counters: Arc<Counters>, vitals: Arc<Vitals>, mesh: Mesh) -> Self {
+        Self { worker, counters, vitals, mesh, clusters: RefCell::default() }
     }
 
     /// The living part of a cluster.
@@ -92,7 +107,8 @@ impl Upstreams {
 
     /// The living part of a cluster that no snapshot names.
     pub fn apart(&self, cluster: &Cluster) -> Rc<UpstreamCluster> {
-        Rc::new(UpstreamCluster::new(cluster, self.worker, &self.counters, &self.vitals))
+        let mesh = self.mesh.clone();
+        Rc::new(UpstreamCluster::new(cluster, self.worker, &self.counters, &self.vitals, mesh))
     }
 
     /// Lets go what the snapshot does not name any more: idle connections are closed, running
@@ -100,9 +116,7 @@ impl Upstreams {
     pub fn reconcile(&self, snapshot: &CompiledSnapshot) {
         self.clusters.borrow_mut().retain(|name, living| {
             let cluster = snapshot.clusters.index_of(name).and_then(|i| snapshot.clusters.get(i));
-            let endpoints = cluster.map_or(&[][..], |cluster| &cluster.endpoints);
-            let http = cluster.map_or(HttpVersion::Http1, |cluster| cluster.http);
-            living.reconcile(endpoints, http);
+            living.reconcile(cluster.map(|cluster| &**cluster));
             cluster.is_some()
         });
     }
@@ -125,6 +139,7 @@ impl UpstreamCluster {
         worker: usize,
         counters: &Counters,
         vitals: &Arc<Vitals>,
+        mesh: Mesh,
     ) -> Self {
         let counters = counters.cluster(&cluster.name, cluster.version.as_ref());
         let purse = Purse::new(cluster.traffic.retry_budget, counters.workers());
@@ -134,6 +149,7 @@ impl UpstreamCluster {
             line: Rc::default(),
             purse: Cell::new(purse),
             vitals: Arc::clone(vitals),
+            mesh,
             // Workers begin at different endpoints, so that few requests spread as well.
             cursor: Cell::new(worker as u64),
             known: RefCell::default(),
@@ -173,24 +189,20 @@ impl UpstreamCluster {
         }
         // The first ones are all as new as each other.
         let joined = last.is_some().then(Instant::now);
-        let all = cluster.endpoints.iter().map(|it| self.instance(it, cluster.http, joined));
+        let way = Way::to(cluster);
+        let all = cluster.endpoints.iter().map(|it| self.instance(it, &way, joined));
         let instances = Instances::new(cluster, all.collect(), self.vitals.cluster(cluster));
         let instances = Rc::new(instances);
         *last = Some(Rc::clone(&instances));
         instances
     }
 
-    fn instance(
-        &self,
-        endpoint: &Endpoint,
-        http: HttpVersion,
-        joined: Option<Instant>,
-    ) -> Rc<Instance> {
+    fn instance(&self, endpoint: &Endpoint, way: &Way, joined: Option<Instant>) -> Rc<Instance> {
         let address = endpoint.address;
         let mut known = self.known.borrow_mut();
-        let instance = known.entry((address, shared(http))).or_insert_with(|| {
-            let counters = Arc::clone(&self.counters);
-            let pool = Rc::new(EndpointPool::new(address, self.worker, counters));
+        let instance = known.entry((address, way.clone())).or_insert_with(|| {
+            let (counters, mesh) = (Arc::clone(&self.counters), self.mesh.clone());
+            let pool = Rc::new(EndpointPool::new(address, self.worker, counters, mesh));
             Rc::new(Instance::new(address, pool, Rc::clone(&self.line), joined))
         });
         instance.pool.also_at(&endpoint.others);
@@ -207,21 +219,19 @@ impl UpstreamCluster {
         }
     }
 
-    fn reconcile(&self, endpoints: &[Endpoint], http: HttpVersion) {
-        let wanted: HashSet<(SocketAddr, Shared)> =
-            endpoints.iter().map(|endpoint| (endpoint.address, shared(http))).collect();
-        self.known.borrow_mut().retain(|address, instance| {
-            let keep = wanted.contains(address);
+    /// Keeps what the cluster, if it is still there, has endpoints for.
+    fn reconcile(&self, cluster: Option<&Cluster>) {
+        let way = cluster.map(Way::to);
+        let endpoints = cluster.map_or(&[][..], |cluster| &cluster.endpoints);
+        let wanted: HashSet<SocketAddr> = endpoints.iter().map(|it| it.address).collect();
+        self.known.borrow_mut().retain(|(address, known), instance| {
+            let keep = wanted.contains(address) && way.as_ref() == Some(known);
             if !keep {
                 instance.pool.retire();
             }
             keep
         });
     }
-}
-
-fn shared(http: HttpVersion) -> Shared {
-    http == HttpVersion::Http2
 }
 
 #[cfg(test)]
@@ -232,7 +242,8 @@ mod tests {
     use super::*;
 
     fn upstreams() -> Upstreams {
-        Upstreams::new(0, Arc::new(Counters::new(1)), Arc::new(Vitals::new(1)))
+        let (counters, vitals) = (Arc::new(Counters::new(1)), Arc::new(Vitals::new(1)));
+        Upstreams::new(0, counters, vitals, Mesh::default())
     }
 
     fn cluster(ports: &[u16]) -> Arc<Cluster> {

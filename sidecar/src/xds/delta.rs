@@ -7,10 +7,10 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, ResourceError,
 };
 use envoy_types::pb::google::rpc::Status;
-use segue_shared::xds_names::{CONTROL_PLANE, SNAPSHOT_MARK, type_urls};
+use segue_shared::xds_names::{CONTROL_PLANE, type_urls};
 use segue_sidecar_core::reject::Reject;
 
-use super::inbox::{Inbox, Incoming, NAMED_TYPES, Peer, TYPES, covers, nack_message};
+use super::inbox::{Inbox, Incoming, NAMED_TYPES, OWN_TYPES, Peer, TYPES, covers, nack_message};
 
 /// What this stream is subscribed to. Wildcards are not in it.
 #[derive(Debug, Default)]
@@ -24,17 +24,17 @@ impl DeltaStream {
     /// The first requests of a stream. They tell what is here already, so that only changes come.
     /// Where no control plane has answered yet, endpoints and virtual hosts are asked for after the
     /// first answer, which tells how.
-    pub fn open(node: Node, inbox: &Inbox, ask_marks: bool) -> (Self, Vec<DeltaDiscoveryRequest>) {
+    pub fn open(node: Node, inbox: &Inbox, ask_own: bool) -> (Self, Vec<DeltaDiscoveryRequest>) {
         let mut stream = Self::default();
         let mut requests = Vec::new();
         for type_url in TYPES {
-            if type_url == type_urls::SNAPSHOT_MARK {
-                if ask_marks {
-                    let names = BTreeSet::from([SNAPSHOT_MARK.to_owned()]);
-                    requests.extend(stream.subscribe(type_url, names, inbox));
-                }
-            } else if let Some(names) = inbox.wanted(type_url) {
-                if inbox.peer() != Peer::Unknown || type_url == type_urls::ROUTE {
+            let at_once = match type_url {
+                type_urls::ROUTE => true,
+                own if OWN_TYPES.contains(&own) => ask_own,
+                _ => inbox.peer() != Peer::Unknown,
+            };
+            if let Some(names) = inbox.wanted(type_url) {
+                if at_once {
                     requests.extend(stream.subscribe(type_url, names, inbox));
                 }
             } else {

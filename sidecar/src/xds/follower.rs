@@ -57,8 +57,8 @@ pub struct Follower<W> {
     names: Names<Resolver>,
     /// Control planes gone on to without a pause, since the last pause.
     moves: usize,
-    /// Whether to ask for marks: some foreign control planes end the stream for it.
-    ask_marks: bool,
+    /// Whether to ask for types of our own: some foreign control planes end the stream for it.
+    ask_own: bool,
 }
 
 /// A snapshot on its way to be swapped in.
@@ -112,7 +112,7 @@ impl<W: Warm> Follower<W> {
             mark_deadline: None,
             resource_deadline: None,
             moves: 0,
-            ask_marks: true,
+            ask_own: true,
         }
     }
 
@@ -183,7 +183,7 @@ impl<W: Warm> Follower<W> {
             }
         };
         self.inbox.imply_removal(self.settings.protocol == XdsProtocol::Sotw);
-        let opening = Stream::open(plane, &self.settings, &self.inbox, self.ask_marks);
+        let opening = Stream::open(plane, &self.settings, &self.inbox, self.ask_own);
         tokio::pin!(opening);
         let mut stream = loop {
             tokio::select! {
@@ -410,7 +410,7 @@ impl<W: Warm> Follower<W> {
         let refused =
             matches!(reason.code(), Code::InvalidArgument | Code::Unimplemented | Code::NotFound);
         if refused && self.inbox.marks() == Marks::Unknown {
-            self.ask_marks = !self.ask_marks;
+            self.ask_own = !self.ask_own;
         }
         self.told.status.send_modify(|status| {
             status.connected = false;

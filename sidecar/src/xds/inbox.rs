@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use envoy_types::pb::google::protobuf::Any;
 use imbl::OrdMap;
 use segue_shared::ids::Revision;
-use segue_shared::xds_names::type_urls;
+use segue_shared::xds_names::{SNAPSHOT_MARK, type_urls};
 use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
 use segue_sidecar_core::dns::{Query, Refresh};
 use segue_sidecar_core::reject::Reject;
@@ -24,17 +24,20 @@ use self::lower::LowerMarks;
 use crate::activate::Rejection;
 
 /// The types that we ask for, in the order in which we ask.
-pub(crate) const TYPES: [&str; 6] = [
+pub(crate) const TYPES: [&str; 7] = [
     type_urls::CLUSTER,
     type_urls::ENDPOINT,
     type_urls::LISTENER,
     type_urls::ROUTE,
     type_urls::VIRTUAL_HOST,
+    type_urls::INBOUND,
     type_urls::SNAPSHOT_MARK,
 ];
 /// The types that other resources name, so that what is asked for follows what comes.
 pub(crate) const NAMED_TYPES: [&str; 3] =
     [type_urls::ENDPOINT, type_urls::ROUTE, type_urls::VIRTUAL_HOST];
+/// The types that control planes of other make may end the stream for.
+pub(crate) const OWN_TYPES: [&str; 2] = [type_urls::INBOUND, type_urls::SNAPSHOT_MARK];
 /// All resources of a type.
 pub(crate) const WILDCARD: &str = "*";
 
@@ -432,6 +435,8 @@ impl Inbox {
             (type_urls::ENDPOINT, _) => Some(self.linker.wanted_assignments()),
             (type_urls::VIRTUAL_HOST, _) => Some(self.linker.wanted_hosts()),
             (type_urls::ROUTE, _) => Some(self.linker.wanted_routes()),
+            (type_urls::INBOUND, _) => Some(self.linker.wanted_inbound()),
+            (type_urls::SNAPSHOT_MARK, _) => Some(BTreeSet::from([SNAPSHOT_MARK.to_owned()])),
             _ => None,
         }
     }

@@ -9,12 +9,12 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
-use segue_shared::xds_names::{OUTBOUND_ROUTES, SNAPSHOT_MARK, type_urls};
+use segue_shared::xds_names::{OUTBOUND_ROUTES, type_urls};
 use segue_sidecar_core::compile::compile;
 use segue_sidecar_core::reject::Reject;
 
 use super::delta::{log_errors, meet, nack};
-use super::inbox::{Inbox, Incoming, NAMED_TYPES, Peer, TYPES};
+use super::inbox::{Inbox, Incoming, NAMED_TYPES, OWN_TYPES, Peer, TYPES};
 
 const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
 
@@ -37,17 +37,17 @@ struct TypeState {
 
 impl SotwStream {
     /// The first requests of a stream.
-    pub fn open(node: Node, inbox: &Inbox, ask_marks: bool) -> (Self, Vec<DiscoveryRequest>) {
+    pub fn open(node: Node, inbox: &Inbox, ask_own: bool) -> (Self, Vec<DiscoveryRequest>) {
         let mut stream = Self::default();
         let mut requests = Vec::new();
         for type_url in TYPES {
-            if type_url == type_urls::SNAPSHOT_MARK {
-                if ask_marks {
-                    let names = BTreeSet::from([SNAPSHOT_MARK.to_owned()]);
-                    requests.extend(stream.subscribe(type_url, names));
-                }
-            } else if let Some(names) = inbox.wanted(type_url) {
-                if inbox.peer() != Peer::Unknown || type_url == type_urls::ROUTE {
+            let at_once = match type_url {
+                type_urls::ROUTE => true,
+                own if OWN_TYPES.contains(&own) => ask_own,
+                _ => inbox.peer() != Peer::Unknown,
+            };
+            if let Some(names) = inbox.wanted(type_url) {
+                if at_once {
                     requests.extend(stream.subscribe(type_url, names));
                 }
             } else {

@@ -62,15 +62,15 @@ impl Stream {
         plane: Dialed,
         settings: &XdsSettings,
         inbox: &Inbox,
-        ask_marks: bool,
+        ask_own: bool,
     ) -> impl Future<Output = Result<Self, Status>> + Send + use<> {
         let mut client =
             AggregatedDiscoveryServiceClient::with_interceptor(plane.channel, plane.bearer)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let node = node(settings);
         let opening = match settings.protocol {
-            XdsProtocol::Delta => Opening::Delta(DeltaStream::open(node, inbox, ask_marks)),
-            XdsProtocol::Sotw => Opening::Sotw(SotwStream::open(node, inbox, ask_marks)),
+            XdsProtocol::Delta => Opening::Delta(DeltaStream::open(node, inbox, ask_own)),
+            XdsProtocol::Sotw => Opening::Sotw(SotwStream::open(node, inbox, ask_own)),
         };
         async move {
             match opening {

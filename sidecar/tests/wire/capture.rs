@@ -12,6 +12,7 @@ use segue_sidecar::outcome::Counters;
 use segue_sidecar::overload::Overload;
 use segue_sidecar::settings::AppProtocol;
 use segue_sidecar::snapshot_handle::SnapshotHandle;
+use segue_sidecar::tls::Mesh;
 use segue_sidecar::vitals::Vitals;
 use segue_sidecar::workers::{Listening, WorkerSettings, Workers};
 use segue_sidecar_core::snapshot::CompiledSnapshot;
@@ -206,6 +207,7 @@ impl Plane {
             outbound_address: ([127, 0, 0, 1], 0).into(),
             inbound_address: ([127, 0, 0, 1], 0).into(),
             app: Some((app, AppProtocol::Http1)),
+            mesh: Mesh::default(),
             drain_timeout: Duration::from_millis(100),
             door: Arc::new(door),
         };

@@ -13,6 +13,7 @@ pub mod restore;
 mod rows;
 pub mod schema;
 pub mod status;
+pub mod token;
 pub mod undo;
 pub mod wait;
 

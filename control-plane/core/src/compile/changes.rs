@@ -81,6 +81,9 @@ pub(super) fn touched(
     for name in changed_keys(&old.faults, &new.faults) {
         touch(name, entrance);
     }
+    for name in changed_keys(&old.mtls, &new.mtls) {
+        touch(name, entrance);
+    }
     for name in changed_keys(&old.traffic, &new.traffic) {
         touch(name, Touched { clusters: true, ..Touched::default() });
     }

@@ -15,9 +15,10 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
 use segue_shared::extension::pack_as;
+use segue_shared::spiffe::TrustDomain;
 
 use super::extension::{ads, duration, same_server};
-use super::{NodeKind, balancer, judgement};
+use super::{NodeKind, balancer, judgement, tls};
 use crate::config::mesh::{Protocol, Service, TrafficPolicy};
 
 /// Time to establish a connection where no policy says otherwise.
@@ -30,9 +31,12 @@ pub(super) fn compile(
     service: &Service,
     traffic: Option<&TrafficPolicy>,
     kind: NodeKind,
+    domain: &TrustDomain,
 ) -> Cluster {
+    let tls = traffic.and_then(|policy| policy.tls.as_ref());
     let plain = Cluster {
         load_balancing_policy: traffic.and_then(|it| balancer::compile(&it.balancer, kind)),
+        transport_socket: tls.map(|tls| tls::compile(tls, service, kind, domain)),
         ..of_endpoints(name)
     };
     if kind == NodeKind::Grpc {
@@ -101,7 +105,12 @@ fn http_options(
         ..Common::default()
     });
     let times = times.filter(|times| *times != Common::default());
+    let secured = traffic.is_some_and(|policy| policy.tls.is_some());
     let config = match protocol {
+        // Workloads of the mesh share connections, whatever their applications speak.
+        Protocol::Http | Protocol::Mcp | Protocol::Llm if secured => {
+            ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
+        }
         Protocol::Http2 | Protocol::Grpc => {
             ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())
         }

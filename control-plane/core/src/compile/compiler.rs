@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use segue_shared::ids::{Revision, ServiceName};
+use segue_shared::spiffe::TrustDomain;
 use segue_shared::xds_names::{OUTBOUND_ROUTES, type_urls};
 
 use super::changes::{Input, LedFrom, touched};
@@ -25,6 +26,7 @@ pub const MAX_RESOURCE_BYTES: usize = 60 << 20;
 #[derive(Clone, Debug)]
 pub struct Compiler {
     kind: NodeKind,
+    domain: TrustDomain,
     max_resource_bytes: usize,
     state: State,
 }
@@ -57,7 +59,15 @@ impl Compiler {
             whole,
             scopes: OrdMap::new(),
         };
-        Self { kind, max_resource_bytes: MAX_RESOURCE_BYTES, state }
+        let domain = TrustDomain::default();
+        Self { kind, domain, max_resource_bytes: MAX_RESOURCE_BYTES, state }
+    }
+
+    /// For a mesh of this trust domain in place of the default one.
+    #[must_use]
+    pub fn of_trust_domain(mut self, domain: TrustDomain) -> Self {
+        self.domain = domain;
+        self
     }
 
     /// With another limit than [`MAX_RESOURCE_BYTES`].
@@ -78,7 +88,7 @@ impl Compiler {
     ) -> Result<(), Problems> {
         let next = |config: &Arc<MeshConfig>| {
             let input = Input { config: Arc::clone(config), endpoints: Arc::clone(endpoints) };
-            self.state.next(self.kind, self.max_resource_bytes, input)
+            self.state.next(self.kind, &self.domain, self.max_resource_bytes, input)
         };
         let (state, told) = match next(config) {
             Ok(state) => (Some(state), Ok(())),
@@ -129,13 +139,21 @@ impl Compiler {
 }
 
 impl State {
-    fn next(&self, kind: NodeKind, max_bytes: usize, input: Input) -> Result<Self, Problems> {
+    fn next(
+        &self,
+        kind: NodeKind,
+        domain: &TrustDomain,
+        max_bytes: usize,
+        input: Input,
+    ) -> Result<Self, Problems> {
         let touched = touched(&self.input, &input, &self.led_from);
         let mut next = self.clone();
         let mut replaced = Vec::new();
         for (service, touched) in &touched {
             let before = self.pieces.get(service);
-            let after = Piece::compile(kind, &input, service, *touched, before.map(AsRef::as_ref));
+            let before = before.map(AsRef::as_ref);
+            let after = Piece::compile(kind, domain, &input, service, *touched, before);
+            let before = self.pieces.get(service);
             if before.map(AsRef::as_ref) != after.as_ref() {
                 let after = after.map(Arc::new);
                 next.replace(service, before, after.as_ref());

@@ -10,6 +10,7 @@ mod extension;
 mod fault;
 mod forward;
 mod grpc;
+mod inbound;
 mod judgement;
 mod listener;
 mod localities;
@@ -22,6 +23,7 @@ mod scope;
 mod session;
 mod split;
 mod tcp;
+mod tls;
 mod view;
 
 pub use compiler::{Compiler, MAX_RESOURCE_BYTES};

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use segue_shared::ids::ServiceName;
+use segue_shared::spiffe::TrustDomain;
 use segue_shared::xds_names::{self, type_urls};
 
 use super::changes::{Input, Touched};
-use super::{NodeKind, cluster, endpoint, grpc, route, tcp};
+use super::{NodeKind, cluster, endpoint, grpc, inbound, route, tcp};
 use crate::config::mesh::{MeshConfig, Protocol, Service};
 use crate::snapshot::EncodedResource;
 
@@ -43,6 +44,7 @@ impl Piece {
     /// where there is no such service any more.
     pub fn compile(
         kind: NodeKind,
+        domain: &TrustDomain,
         input: &Input,
         name: &ServiceName,
         touched: Touched,
@@ -54,7 +56,7 @@ impl Piece {
         if touched.clusters {
             let traffic = config.traffic.get(name).map(AsRef::as_ref);
             let clusters = names(service).map(|name| {
-                let cluster = cluster::compile(&name, service, traffic, kind);
+                let cluster = cluster::compile(&name, service, traffic, kind, domain);
                 place(type_urls::CLUSTER, &name, &cluster, &piece.clusters)
             });
             piece.clusters = clusters.collect();
@@ -78,6 +80,11 @@ impl Piece {
     fn enter(&mut self, kind: NodeKind, config: &MeshConfig, service: &Service) {
         let known = std::mem::take(&mut self.entrance);
         self.host = Bytes::new();
+        if kind == NodeKind::Sidecar
+            && let Some(inbound) = inbound::compile(config, service)
+        {
+            self.entrance.push(place(type_urls::INBOUND, &inbound.service, &inbound, &known));
+        }
         if service.protocol == Protocol::Tcp {
             // Only our sidecars can tell connections of several such services from each other where
             // nobody has given them addresses of their own.

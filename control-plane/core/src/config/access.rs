@@ -1,8 +1,9 @@
-//! Checks of an `AccessPolicy`: rules, tokens, caps, which take effect with mesh identities, and
-//! faults.
+//! Checks of an `AccessPolicy`: rules, tokens, caps, which do not take effect yet; faults; and what
+//! callers have to show.
 
 use std::collections::BTreeSet;
 
+use segue_proto::config::v1::access_policy_spec::Mtls as Asked;
 use segue_proto::config::v1::{AccessPolicySpec, AccessRule, JwtProvider};
 
 use segue_shared::bucket;
@@ -10,15 +11,15 @@ use segue_shared::ids::ServiceName;
 
 use super::format::{self, quoted};
 use super::lookup::{Scope, Services};
-use super::mesh::{Abort, Delay, Faults};
+use super::mesh::{Abort, Delay, Faults, Mtls};
 use super::time::to_duration;
 
-/// The service, and the faults that its callers meet.
+/// The service, the faults that its callers meet, and what they have to show.
 pub(super) fn check(
     scope: &mut Scope<'_>,
     services: &Services<'_>,
     spec: &AccessPolicySpec,
-) -> Option<(ServiceName, Faults)> {
+) -> Option<(ServiceName, Faults, Mtls)> {
     let target = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef");
     one_name_each(scope, "spec.rules", spec.rules.iter().map(|rule| rule.name.as_str()));
     one_name_each(
@@ -58,7 +59,12 @@ pub(super) fn check(
             share: share(&abort.percent),
         }),
     };
-    Some((target?, faults)).filter(|(_, faults)| *faults != Faults::default())
+    let mtls = match spec.mtls() {
+        Asked::Unspecified | Asked::Strict => Mtls::Strict,
+        Asked::Permissive => Mtls::Permissive,
+        Asked::Off => Mtls::Off,
+    };
+    Some((target?, faults, mtls))
 }
 
 /// What is no percentage has been told already.

@@ -74,7 +74,7 @@ pub(super) fn check_one(
             context::check(scope, services, it.spec.as_ref()?).map(Piece::sessions)
         }
         Body::AccessPolicy(it) => {
-            access::check(scope, services, it.spec.as_ref()?).map(Piece::faults)
+            access::check(scope, services, it.spec.as_ref()?).map(Piece::access)
         }
         Body::Rollout(it) => {
             rollout::check(scope, services, it.spec.as_ref()?);

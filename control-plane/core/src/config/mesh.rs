@@ -12,7 +12,7 @@ use segue_shared::ids::{Revision, ServiceName, VersionLabel};
 
 pub use traffic::{
     Algorithm, Balancer, Hashing, HealthCheck, Localities, Outlier, Probe, RetryBudget,
-    SuccessRate, TrafficPolicy,
+    SuccessRate, TrafficPolicy, UpstreamTls,
 };
 
 /// The whole configuration. Its maps share what did not change with the configuration before it, so
@@ -29,6 +29,19 @@ pub struct MeshConfig {
     pub sessions: OrdMap<ServiceName, Arc<Sessions>>,
     /// By the service whose callers meet them.
     pub faults: OrdMap<ServiceName, Arc<Faults>>,
+    /// By the service whose callers have to show it.
+    pub mtls: OrdMap<ServiceName, Mtls>,
+}
+
+/// What callers of a service have to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mtls {
+    /// An identity of the mesh.
+    Strict,
+    /// An identity where they speak TLS; plain text is taken as well.
+    Permissive,
+    /// Nothing.
+    Off,
 }
 
 /// Faults made on purpose.

@@ -2,6 +2,7 @@
 //! told, so that nobody relies on a policy that is not enforced.
 
 use segue_proto::config::v1::resource::Resource as Kind;
+use segue_proto::config::v1::upstream_tls::Mode;
 use segue_proto::config::v1::{
     AccessPolicySpec, Protocol, Resource, ServiceSpec, TrafficPolicySpec,
 };
@@ -47,16 +48,20 @@ fn of_service(spec: &ServiceSpec) -> Vec<&'static str> {
     found
 }
 
-/// Only faults are made.
+/// Faults are made, and identities asked for.
 fn of_access(spec: &AccessPolicySpec) -> Vec<&'static str> {
-    let faults_alone = AccessPolicySpec {
+    let known = AccessPolicySpec {
         target_ref: spec.target_ref.clone(),
         fault: spec.fault.clone(),
+        mtls: spec.mtls,
         ..AccessPolicySpec::default()
     };
     let mut found = Vec::new();
-    if *spec != faults_alone || spec.fault.is_none() {
-        found.push("it is not enforced yet: every caller is let through");
+    if *spec != known {
+        found.push(
+            "only mtls and fault are enforced yet: every caller is let through that shows what \
+             mtls asks for",
+        );
     }
     if spec.fault.is_some() {
         found.push("gRPC clients without a proxy make no faults");
@@ -66,8 +71,8 @@ fn of_access(spec: &AccessPolicySpec) -> Vec<&'static str> {
 
 fn of_traffic(spec: &TrafficPolicySpec) -> Vec<&'static str> {
     let mut found = Vec::new();
-    if spec.tls.is_some() {
-        found.push("tls has no effect yet: sidecars speak plain text");
+    if spec.tls.as_ref().is_some_and(|tls| tls.mode() == Mode::Simple) {
+        found.push("the mode Simple of tls has no effect yet: sidecars speak plain text");
     }
     found
 }
@@ -93,9 +98,8 @@ spec:
   targetRef: {name: chat}
   rules: [{name: nobody, action: Deny}]
 ";
-        let expected =
-            "AccessPolicy default/chat: it is not enforced yet: every caller is let through";
-        assert_eq!(told(yaml), [expected]);
+        let told = told(yaml);
+        assert!(told[0].starts_with("AccessPolicy default/chat: only mtls and fault"), "{told:?}");
     }
 
     #[test]
@@ -109,8 +113,9 @@ spec:
 ";
         let grpc = "AccessPolicy default/chat: gRPC clients without a proxy make no faults";
         assert_eq!(told(policy), [grpc]);
-        let more = format!("{policy}  mtls: strict\n");
-        assert!(told(&more)[0].contains("not enforced") && told(&more).len() == 2);
+        assert_eq!(told(&format!("{policy}  mtls: strict\n")), [grpc]);
+        let more = format!("{policy}  rules: [{{name: nobody, action: Deny}}]\n");
+        assert!(told(&more)[0].contains("only mtls and fault") && told(&more).len() == 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use imbl::OrdMap;
 use segue_shared::ids::ServiceName;
 
 use super::key::Kind;
-use super::mesh::{Faults, MeshConfig, Route, Service, Sessions, TrafficPolicy};
+use super::mesh::{Faults, MeshConfig, Mtls, Route, Service, Sessions, TrafficPolicy};
 
 /// A piece, and the service that it is about.
 pub(super) enum Piece {
@@ -14,7 +14,7 @@ pub(super) enum Piece {
     Route(ServiceName, Arc<Route>),
     Traffic(ServiceName, Arc<TrafficPolicy>),
     Sessions(ServiceName, Arc<Sessions>),
-    Faults(ServiceName, Arc<Faults>),
+    Access(ServiceName, Arc<Faults>, Mtls),
 }
 
 impl Piece {
@@ -34,8 +34,8 @@ impl Piece {
         Self::Sessions(target, Arc::new(sessions))
     }
 
-    pub fn faults((target, faults): (ServiceName, Faults)) -> Self {
-        Self::Faults(target, Arc::new(faults))
+    pub fn access((target, faults, mtls): (ServiceName, Faults, Mtls)) -> Self {
+        Self::Access(target, Arc::new(faults), mtls)
     }
 
     /// Puts the piece in its place. One that says what is there already leaves what is there, so
@@ -46,7 +46,16 @@ impl Piece {
             Self::Route(target, piece) => replace(&mut mesh.routes, target, piece),
             Self::Traffic(target, piece) => replace(&mut mesh.traffic, target, piece),
             Self::Sessions(target, piece) => replace(&mut mesh.sessions, target, piece),
-            Self::Faults(target, piece) => replace(&mut mesh.faults, target, piece),
+            Self::Access(target, faults, mtls) => {
+                if mesh.mtls.get(&target) != Some(&mtls) {
+                    mesh.mtls.insert(target.clone(), mtls);
+                }
+                if *faults == Faults::default() {
+                    mesh.faults.remove(&target);
+                } else {
+                    replace(&mut mesh.faults, target, faults);
+                }
+            }
         }
     }
 }
@@ -58,7 +67,10 @@ pub(super) fn clear(mesh: &mut MeshConfig, kind: Kind, service: &ServiceName) {
         Kind::Route => drop(mesh.routes.remove(service)),
         Kind::TrafficPolicy => drop(mesh.traffic.remove(service)),
         Kind::ContextPolicy => drop(mesh.sessions.remove(service)),
-        Kind::AccessPolicy => drop(mesh.faults.remove(service)),
+        Kind::AccessPolicy => {
+            mesh.faults.remove(service);
+            mesh.mtls.remove(service);
+        }
         Kind::Rollout => {}
     }
 }

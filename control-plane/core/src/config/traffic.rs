@@ -6,9 +6,10 @@ use segue_proto::config::v1::health_check::Probe as Asked;
 use segue_proto::config::v1::load_balancer::Algorithm;
 use segue_proto::config::v1::localities::Mode;
 use segue_proto::config::v1::split_by::Key;
+use segue_proto::config::v1::upstream_tls::Mode as TlsMode;
 use segue_proto::config::v1::{
     HealthCheck, LoadBalancer, Localities, OutlierDetection, Protocol, ServiceSpec, SplitBy,
-    TrafficPolicySpec,
+    TrafficPolicySpec, UpstreamTls,
 };
 use segue_shared::ids::ServiceName;
 
@@ -34,6 +35,13 @@ pub(super) fn check(
     });
     if let Some(tls) = &spec.tls {
         scope.no_wildcard(&tls.sni, "spec.tls.sni");
+        if tls.mode() == TlsMode::Mesh && !tls.ca_file.is_empty() {
+            scope.fault(
+                "spec.tls.caFile",
+                "the mesh has authorities of its own",
+                "remove it, or use the mode Simple",
+            );
+        }
     }
     let service = scope.target(services, spec.target_ref.as_ref(), "spec.targetRef")?;
     let protocol = services.spec(&service).map(ServiceSpec::protocol);
@@ -58,8 +66,15 @@ pub(super) fn check(
         outlier,
         health_check,
         retry_budget,
+        tls: spec.tls.as_ref().and_then(check_tls),
     };
     Some((service, policy))
+}
+
+/// Only that of the mesh takes effect today.
+fn check_tls(tls: &UpstreamTls) -> Option<mesh::UpstreamTls> {
+    let server_name = (!tls.sni.is_empty()).then(|| tls.sni.to_ascii_lowercase());
+    (tls.mode() == TlsMode::Mesh).then_some(mesh::UpstreamTls::Mesh { server_name })
 }
 
 fn check_balancer(scope: &mut Scope<'_>, balancer: &LoadBalancer) -> mesh::Balancer {

@@ -8,7 +8,8 @@
 //! | `typed_extension_protocol_options`: `HttpProtocolOptions` | `explicit_http_config` with HTTP/1 or HTTP/2, `common_http_protocol_options`: `idle_timeout`, `max_connection_duration` (0 = none) |
 //! | `http2_protocol_options` | its presence |
 //! | `lb_policy`, `load_balancing_policy`, `common_lb_config` | see `balancer` |
-//! | `transport_socket`, `transport_socket_matches` | refused, but for raw buffer |
+//! | `transport_socket` | see `tls` |
+//! | `transport_socket_matches` | refused, but for raw buffer |
 //! | `lb_subset_config`, `filters`, `upstream_bind_config` | refused |
 //! | `health_checks`, `outlier_detection` | see `judgement` |
 //! | `alt_stat_name`, other limits and times | ignored: they tune |
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
-use envoy_types::pb::envoy::config::core::v3::TransportSocket;
-use envoy_types::pb::envoy::config::core::v3::transport_socket;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
@@ -31,11 +30,11 @@ use super::balancer;
 use super::discovery::{EndpointSource, source};
 use super::field::{duration, refuse, unsupported};
 use super::judgement;
+use super::tls::upstream;
 use crate::reject::Fault;
-use crate::snapshot::{HttpVersion, PoolLimits, Traffic};
+use crate::snapshot::{HttpVersion, PoolLimits, Traffic, UpstreamTls};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `max_connection_duration: 0` turns the limit off.
 const LONGEST_AGE: Duration = Duration::from_hours(24 * 365);
@@ -48,6 +47,7 @@ pub struct ClusterSpec {
     pub name: Arc<str>,
     pub version: Option<(ServiceName, VersionLabel)>,
     pub http: HttpVersion,
+    pub tls: Option<Arc<UpstreamTls>>,
     pub connect_timeout: Duration,
     pub limits: PoolLimits,
     pub traffic: Arc<Traffic>,
@@ -61,7 +61,7 @@ pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
     refuse(message.lb_subset_config.is_some(), "lb_subset_config")?;
     refuse(!message.filters.is_empty(), "filters")?;
     refuse(message.upstream_bind_config.is_some(), "upstream_bind_config")?;
-    plain_text(message)?;
+    let tls = secured(message)?;
     let mut traffic = Traffic::default();
     balancer::spread(message, &mut traffic)?;
     judgement::judge(message, &mut traffic)?;
@@ -78,6 +78,7 @@ pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
         name: message.name.as_str().into(),
         version: parse_cluster(&message.name),
         http,
+        tls,
         connect_timeout,
         limits,
         traffic: traffic.into(),
@@ -85,20 +86,16 @@ pub(crate) fn cluster(message: &PbCluster) -> Result<ClusterSpec, Fault> {
     })
 }
 
-fn plain_text(message: &PbCluster) -> Result<(), Fault> {
-    let tls = |socket: &TransportSocket| match &socket.config_type {
-        Some(transport_socket::ConfigType::TypedConfig(any)) => !any.type_url.ends_with(RAW_BUFFER),
-        None => socket.name != "envoy.transport_sockets.raw_buffer",
-    };
-    if message.transport_socket.as_ref().is_some_and(tls) {
-        return Err(Fault::at("transport_socket", "TLS is not supported yet"));
+fn secured(message: &PbCluster) -> Result<Option<Arc<UpstreamTls>>, Fault> {
+    for (i, entry) in message.transport_socket_matches.iter().enumerate() {
+        let under = format!("transport_socket_matches[{i}].transport_socket");
+        let socket = entry.transport_socket.as_ref().map(upstream).transpose();
+        if socket.map_err(|fault| fault.under(&under))?.flatten().is_some() {
+            return Err(Fault::at(under.as_str(), "TLS for some endpoints only is not supported"));
+        }
     }
-    let matches = message.transport_socket_matches.iter();
-    let mut sockets = matches.filter_map(|entry| entry.transport_socket.as_ref());
-    if sockets.any(tls) {
-        return Err(Fault::at("transport_socket_matches", "TLS is not supported yet"));
-    }
-    Ok(())
+    let socket = message.transport_socket.as_ref().map(upstream).transpose();
+    Ok(socket.map_err(|fault| fault.under("transport_socket"))?.flatten())
 }
 
 fn limits(message: &PbCluster) -> PoolLimits {

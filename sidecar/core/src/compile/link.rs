@@ -26,7 +26,7 @@ use super::endpoint::Assignment;
 use super::listener::Direction;
 use crate::balance;
 use crate::canonical::EscapedSlashes;
-use crate::snapshot::{Cluster, ClusterTable, CompiledSnapshot, Endpoint, KeyTable};
+use crate::snapshot::{Cluster, ClusterTable, CompiledSnapshot, Endpoint, InboundMtls, KeyTable};
 
 /// The newest good resource of each type and name.
 #[derive(Debug, Default)]
@@ -43,6 +43,8 @@ pub struct Linker {
     assignments: BTreeMap<Arc<str>, Arc<Assignment>>,
     names: Names,
     own: OwnService,
+    /// What callers of the application have to show.
+    inbound: Option<InboundMtls>,
     /// Clusters as last linked, so that an unchanged one stays the same `Arc`.
     linked: HashMap<Arc<str>, LinkedCluster>,
     /// Routes as last linked.
@@ -93,6 +95,9 @@ impl Linker {
             type_urls::VIRTUAL_HOST => self.hosts.keys().map(owned).collect(),
             type_urls::CLUSTER => self.clusters.keys().map(owned).collect(),
             type_urls::ENDPOINT => self.assignments.keys().map(owned).collect(),
+            type_urls::INBOUND => {
+                self.inbound.iter().map(|_| self.own.service().to_owned()).collect()
+            }
             _ => BTreeSet::new(),
         }
     }
@@ -123,6 +128,12 @@ impl Linker {
                 EndpointSource::Static(_) | EndpointSource::Dns(_) => None,
             })
             .collect()
+    }
+
+    /// What the sidecar's own service asks of its callers: what to subscribe to.
+    pub fn wanted_inbound(&self) -> BTreeSet<String> {
+        let own = Some(self.own.service()).filter(|service| !service.is_empty());
+        own.map(ToOwned::to_owned).into_iter().collect()
     }
 
     /// The control plane has told all virtual hosts that there are now, if any. Until then, or the
@@ -201,7 +212,15 @@ impl Linker {
         let (table, tcp) = (Arc::clone(&routes.table), Arc::clone(&routes.tcp_table));
         self.linked_routes = Some(routes);
         let escaped_slashes = self.outbound_listener().and_then(|it| it.escaped_slashes);
-        CompiledSnapshot { generation: 0, revision, routes: table, tcp, clusters, escaped_slashes }
+        CompiledSnapshot {
+            generation: 0,
+            revision,
+            routes: table,
+            tcp,
+            clusters,
+            escaped_slashes,
+            inbound_mtls: self.inbound,
+        }
     }
 
     /// All routes of the outbound listener: virtual hosts of the configuration, and those that came
@@ -286,6 +305,7 @@ impl Linker {
             name: Arc::clone(&spec.name),
             version: spec.version.clone(),
             http: spec.http,
+            tls: spec.tls.clone(),
             connect_timeout: spec.connect_timeout,
             limits: spec.limits.clone(),
             traffic: Arc::clone(&spec.traffic),
@@ -299,6 +319,7 @@ impl Linker {
                 name,
                 version,
                 http,
+                tls,
                 connect_timeout,
                 limits,
                 traffic,
@@ -306,7 +327,8 @@ impl Linker {
                 keys: _,
                 callers,
             } = &*before.cluster;
-            (name, version, http) == (&cluster.name, &cluster.version, &cluster.http)
+            (name, version, http, tls)
+                == (&cluster.name, &cluster.version, &cluster.http, &cluster.tls)
                 && (connect_timeout, limits) == (&cluster.connect_timeout, &cluster.limits)
                 && (traffic, endpoints) == (&cluster.traffic, &cluster.endpoints)
                 && *callers == cluster.callers

@@ -139,7 +139,10 @@ fn routes(message: &PbListener) -> Result<(RouteSource, Option<EscapedSlashes>),
     };
     refuse(message.filter_chains.len() > 1, "filter_chains[1]")?;
     if chain.transport_socket.is_some() {
-        return Err(Fault::at(format!("{at}.transport_socket"), "TLS is not supported yet"));
+        return Err(Fault::at(
+            format!("{at}.transport_socket"),
+            "transport_socket.typed_config: must be set",
+        ));
     }
     let Some(filter) = chain.filters.last() else {
         return Err(Fault::at(format!("{at}.filters"), "must not be empty"));

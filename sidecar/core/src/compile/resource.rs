@@ -7,12 +7,13 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use prost::Message;
-use segue_proto::extension::v1::SnapshotMark;
+use segue_proto::extension::v1::{self as pb, SnapshotMark};
 use segue_shared::ids::Revision;
 use segue_shared::xds_names::{self, type_urls};
 
 use super::cluster::{ClusterSpec, cluster};
 use super::endpoint::{Assignment, assignment};
+use super::inbound::{Inbound, inbound};
 use super::listener::{Listener, listener};
 use super::route::{HostResource, RouteConfig, host_resource, route_config};
 use crate::reject::{Fault, Reject};
@@ -25,6 +26,7 @@ pub enum Compiled {
     Host(Box<HostResource>),
     Cluster(Arc<ClusterSpec>),
     Assignment(Arc<Assignment>),
+    Inbound(Inbound),
     Mark(Mark),
 }
 
@@ -44,6 +46,7 @@ impl Compiled {
             Self::Host(host) => &host.name,
             Self::Cluster(cluster) => &cluster.name,
             Self::Assignment(assignment) => &assignment.name,
+            Self::Inbound(inbound) => &inbound.service,
             Self::Mark(_) => xds_names::SNAPSHOT_MARK,
         }
     }
@@ -74,6 +77,10 @@ pub fn compile(type_url: &str, name: Option<&str>, value: &[u8]) -> Result<Compi
         type_urls::ENDPOINT => decode(value).and_then(|message: ClusterLoadAssignment| {
             own_name.clone_from(&message.cluster_name);
             assignment(&message).map(|it| Compiled::Assignment(Arc::new(it)))
+        }),
+        type_urls::INBOUND => decode(value).and_then(|message: pb::Inbound| {
+            own_name.clone_from(&message.service);
+            inbound(&message).map(Compiled::Inbound)
         }),
         type_urls::SNAPSHOT_MARK => decode(value).map(|message: SnapshotMark| {
             own_name.push_str(xds_names::SNAPSHOT_MARK);

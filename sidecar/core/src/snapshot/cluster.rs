@@ -8,6 +8,7 @@ use std::time::Duration;
 use segue_shared::ids::{ServiceName, VersionLabel};
 
 use super::locality::{Callers, Locality};
+use super::tls::UpstreamTls;
 use super::traffic::{KeyTable, Traffic};
 
 /// Place of a cluster in the [`ClusterTable`] of the same snapshot.
@@ -37,6 +38,8 @@ pub struct Cluster {
     pub version: Option<(ServiceName, VersionLabel)>,
     /// What the endpoints speak.
     pub http: HttpVersion,
+    /// How connections are secured; `None`: they are plain text.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// Time to establish a connection.
     pub connect_timeout: Duration,
     /// Caps and times of connections.
@@ -58,6 +61,7 @@ impl Cluster {
             name,
             version: None,
             http: HttpVersion::Http1,
+            tls: None,
             connect_timeout: Duration::from_secs(1),
             limits: PoolLimits::default(),
             traffic: Arc::default(),

@@ -6,6 +6,7 @@ mod locality;
 mod route;
 mod route_index;
 mod tcp;
+mod tls;
 mod traffic;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use route::{
     RouteTable, Split, SplitKey, ValueMatcher, VirtualHost,
 };
 pub use tcp::{TcpRoute, TcpTable};
+pub use tls::{InboundMtls, UpstreamTls};
 pub use traffic::{
     Algorithm, Hashing, KeyTable, Outlier, Probe, ProbeKind, RingPoint, SuccessRate, TableKind,
     Traffic,
@@ -45,4 +47,6 @@ pub struct CompiledSnapshot {
     /// What is done with escaped slashes in paths of requests that leave the application; `None`:
     /// as the sidecar's own settings say.
     pub escaped_slashes: Option<EscapedSlashes>,
+    /// What callers of the application have to show; `None`: as the sidecar's own settings say.
+    pub inbound_mtls: Option<InboundMtls>,
 }

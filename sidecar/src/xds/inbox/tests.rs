@@ -126,7 +126,7 @@ fn one_bad_resource_of_three_is_refused_alone() {
     );
     let (follow, rejects) = stream.receive(response, &mut inbox);
     let nack = follow[0].error_detail.clone().unwrap();
-    assert_eq!(nack.message, "Cluster a: transport_socket: TLS is not supported yet");
+    assert_eq!(nack.message, "Cluster a: transport_socket.typed_config: must be set");
     assert_eq!(nack.code, 3);
     assert_eq!(rejects.len(), 1);
     assert_eq!(told(&follow)[1].1, ["b", "c"], "the good ones are followed");

@@ -19,6 +19,18 @@ pub struct TrafficPolicy {
     pub outlier: Option<Outlier>,
     pub health_check: Option<HealthCheck>,
     pub retry_budget: Option<RetryBudget>,
+    /// `None`: plain text.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// How connections to a service are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamTls {
+    /// By identities of the mesh at both ends.
+    Mesh {
+        /// `None`: the service's own name.
+        server_name: Option<String>,
+    },
 }
 
 /// How an endpoint is picked.

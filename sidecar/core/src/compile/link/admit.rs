@@ -57,6 +57,7 @@ impl Linker {
                 self.clusters.insert(Arc::clone(&it.name), it);
             }
             Compiled::Assignment(it) => drop(self.assignments.insert(Arc::clone(&it.name), it)),
+            Compiled::Inbound(it) => self.inbound = Some(it.mtls),
             Compiled::Mark(_) => {}
         }
         Ok(())
@@ -166,6 +167,7 @@ impl Linker {
                 self.clusters.remove(name);
             }
             type_urls::ENDPOINT => drop(self.assignments.remove(name)),
+            type_urls::INBOUND => self.inbound = None,
             _ => {}
         }
         if matches!(type_url, type_urls::LISTENER | type_urls::ROUTE | type_urls::VIRTUAL_HOST) {

@@ -20,6 +20,11 @@ pub(super) struct OwnService {
 }
 
 impl OwnService {
+    /// Its name, `namespace/name`.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
     /// A cluster comes in place of the one of its name.
     pub fn put(&mut self, cluster: &ClusterSpec) {
         let version = cluster.version.as_ref().map(|(service, _)| service.to_string());

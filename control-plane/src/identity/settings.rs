@@ -1,0 +1,111 @@
+//! Settings of the authority.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use segue_shared::spiffe::{InvalidId, TrustDomain};
+use thiserror::Error;
+
+use super::authority::{Authority, AuthorityError};
+use super::metrics::IdentityMetrics;
+use super::tokens::{TokenError, Tokens};
+
+/// The authority that gives workloads their certificates.
+#[derive(Clone, Debug, Args)]
+pub struct IdentitySettings {
+    /// Trust domain of the mesh: workloads are `spiffe://DOMAIN/ns/NAMESPACE/sa/SERVICE`. To change
+    /// it is to begin a new mesh.
+    #[arg(long, env = "SEGUE_TRUST_DOMAIN", value_name = "DOMAIN", default_value_t, value_parser = domain)]
+    pub trust_domain: TrustDomain,
+
+    /// Certificate (PEM) of your own authority: a root, below which an intermediate is made, or an
+    /// intermediate. Without it the first start makes a root, DATA_DIR/ca/root.pem.
+    #[arg(long, env = "SEGUE_CA_CERT", value_name = "FILE", requires = "ca_key")]
+    pub ca_cert: Option<PathBuf>,
+
+    /// Key (PEM) of that certificate.
+    #[arg(long, env = "SEGUE_CA_KEY", value_name = "FILE", requires = "ca_cert")]
+    pub ca_key: Option<PathBuf>,
+
+    /// Roots (PEM) that the mesh believes, where --ca-cert is none of them itself.
+    #[arg(long, env = "SEGUE_CA_BUNDLE", value_name = "FILE", requires = "ca_cert")]
+    pub ca_bundle: Option<PathBuf>,
+
+    /// Life of a workload's certificate, in seconds. Sidecars ask for the next one at half of it.
+    #[arg(
+        long,
+        env = "SEGUE_CERTIFICATE_TTL_SECONDS",
+        value_name = "SECONDS",
+        default_value = "86400",
+        value_parser = clap::value_parser!(u64).range(300..=86_400)
+    )]
+    pub certificate_ttl_seconds: u64,
+}
+
+impl Default for IdentitySettings {
+    fn default() -> Self {
+        Self {
+            trust_domain: TrustDomain::default(),
+            ca_cert: None,
+            ca_key: None,
+            ca_bundle: None,
+            certificate_ttl_seconds: 86_400,
+        }
+    }
+}
+
+fn domain(text: &str) -> Result<TrustDomain, InvalidId> {
+    text.parse()
+}
+
+/// Who may be a member of the mesh, and what they are given.
+#[derive(Clone)]
+pub struct Membership {
+    pub authority: Arc<Authority>,
+    pub tokens: Tokens,
+    pub ttl: Duration,
+    pub metrics: IdentityMetrics,
+}
+
+/// An authority that cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("the authority of the mesh: {0}")]
+    Authority(#[from] AuthorityError),
+    #[error("join tokens: {0}")]
+    Tokens(#[from] TokenError),
+}
+
+impl IdentitySettings {
+    /// The authority; `None` where several control planes would each make their own. Blocks.
+    pub fn open(
+        &self,
+        data_dir: &Path,
+        several: bool,
+        metrics: IdentityMetrics,
+    ) -> Result<Option<Membership>, OpenError> {
+        let domain = self.trust_domain.clone();
+        let authority = match (&self.ca_cert, &self.ca_key) {
+            (Some(certificate), Some(key)) => {
+                let bundle = self.ca_bundle.as_deref();
+                Authority::of_files(domain, data_dir, certificate, key, bundle)?
+            }
+            _ if several => {
+                tracing::info!(
+                    "no certificates are issued: several control planes need one authority, which \
+                     --ca-cert and --ca-key name"
+                );
+                return Ok(None);
+            }
+            _ => Authority::embedded(domain, data_dir)?,
+        };
+        Ok(Some(Membership {
+            authority: Arc::new(authority),
+            tokens: Tokens::open(data_dir)?,
+            ttl: Duration::from_secs(self.certificate_ttl_seconds),
+            metrics,
+        }))
+    }
+}
