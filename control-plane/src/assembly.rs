@@ -112,6 +112,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let membership = open_membership(&settings, ground.several, &metrics).await?;
     let mut access =
         Access::open(&settings.access, ground, membership.as_ref(), access_metrics.clone())?;
+    let server_certificate = membership.as_ref().and_then(|it| it.server.clone());
     let domain = settings.identity.trust_domain.clone();
     let cache = SnapshotCache::new(metrics.streams()).of_trust_domain(domain);
     let streamed = metrics.streams();
@@ -158,6 +159,9 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         });
     }
     tasks.spawn(named("access", access.follow(drain.clone())));
+    if let Some(server) = server_certificate {
+        tasks.spawn(named("certificate", server.keep(drain.clone())));
+    }
     tasks.spawn(named("http", http::serve(http, pages)));
     if let Some(replica) = replica.transpose()? {
         tasks.spawn(named("replica", replica.run(drain.clone())));
@@ -355,7 +359,8 @@ fn check_exposure(settings: &Settings) -> Result<(), StartError> {
     for (port, address) in
         [(Port::Xds, settings.xds_address), (Port::Admin, settings.admin_address)]
     {
-        let kept = address.ip().is_loopback() || settings.access.encrypts(port);
+        let named = port == Port::Xds && !settings.identity.xds_tls_names.is_empty();
+        let kept = address.ip().is_loopback() || settings.access.encrypts(port) || named;
         if !kept && !settings.insecure_dev {
             return Err(StartError::NotLoopback { name: port.as_str(), address });
         }

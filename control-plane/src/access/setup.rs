@@ -150,6 +150,11 @@ fn threshold(
             (&settings.xds_tls_cert, &settings.xds_tls_key, &settings.xds_client_ca, "xds_tls")
         }
     };
+    let own = membership.and_then(|membership| membership.server.as_ref());
+    let (certificate, key) = match own {
+        Some(own) => (&Some(own.certificate.clone()), &Some(own.key.clone())),
+        None => (certificate, key),
+    };
     let tls = match (certificate, key, authorities) {
         (None, None, None) => None,
         (Some(certificate), Some(key), authorities) => {

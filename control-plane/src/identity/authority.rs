@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData as _, SerialNumber, date_time_ymd,
@@ -129,6 +130,11 @@ impl Authority {
         &self.bundle
     }
 
+    /// A certificate and those above it, in PEM.
+    pub fn pem_chain(&self, leaf: &CertificateDer<'_>, signer: &Signer) -> String {
+        std::iter::once(leaf).chain(&signer.chain).map(|it| pem(it)).collect()
+    }
+
     /// Who signs now; made anew at half of its life. Blocks then.
     pub fn signer(&self, now: SystemTime) -> Result<Arc<Signer>, AuthorityError> {
         let mut current = self.intermediate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,6 +240,14 @@ pub(super) fn serial() -> Result<SerialNumber, AuthorityError> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthorityError::Randomness)?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = BASE64_STANDARD.encode(certificate);
+    // Lines of 64 characters (RFC 7468, section 2).
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
+    let lines: String = lines.collect();
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
 
 /// The end of a certificate.

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::authority::{Authority, AuthorityError};
 use super::metrics::IdentityMetrics;
+use super::server::ServerCertificate;
 use super::tokens::{TokenError, Tokens};
 
 /// The authority that gives workloads their certificates.
@@ -33,6 +34,18 @@ pub struct IdentitySettings {
     #[arg(long, env = "SEGUE_CA_BUNDLE", value_name = "FILE", requires = "ca_cert")]
     pub ca_bundle: Option<PathBuf>,
 
+    /// Names and addresses under which nodes reach the xDS port, separated by commas: then it speaks
+    /// TLS with a certificate of the mesh's own authority, in place of --xds-tls-cert. Nodes need
+    /// DATA_DIR/ca/root.pem, or the roots of --ca-bundle, to believe it.
+    #[arg(
+        long,
+        env = "SEGUE_XDS_TLS_NAMES",
+        value_name = "NAME|IP",
+        value_delimiter = ',',
+        conflicts_with = "xds_tls_cert"
+    )]
+    pub xds_tls_names: Vec<String>,
+
     /// Life of a workload's certificate, in seconds. Sidecars ask for the next one at half of it.
     #[arg(
         long,
@@ -51,6 +64,7 @@ impl Default for IdentitySettings {
             ca_cert: None,
             ca_key: None,
             ca_bundle: None,
+            xds_tls_names: Vec::new(),
             certificate_ttl_seconds: 86_400,
         }
     }
@@ -64,6 +78,8 @@ fn domain(text: &str) -> Result<TrustDomain, InvalidId> {
 #[derive(Clone)]
 pub struct Membership {
     pub authority: Arc<Authority>,
+    /// Of the xDS port, where it is the authority's.
+    pub server: Option<Arc<ServerCertificate>>,
     pub tokens: Tokens,
     pub ttl: Duration,
     pub metrics: IdentityMetrics,
@@ -74,6 +90,10 @@ pub struct Membership {
 pub enum OpenError {
     #[error("the authority of the mesh: {0}")]
     Authority(#[from] AuthorityError),
+    #[error(
+        "--xds-tls-names: several control planes need one authority, which --ca-cert and --ca-key name"
+    )]
+    NoAuthority,
     #[error("join tokens: {0}")]
     Tokens(#[from] TokenError),
 }
@@ -92,6 +112,9 @@ impl IdentitySettings {
                 let bundle = self.ca_bundle.as_deref();
                 Authority::of_files(domain, data_dir, certificate, key, bundle)?
             }
+            _ if several && !self.xds_tls_names.is_empty() => {
+                return Err(OpenError::NoAuthority);
+            }
             _ if several => {
                 tracing::info!(
                     "no certificates are issued: several control planes need one authority, which \
@@ -101,8 +124,13 @@ impl IdentitySettings {
             }
             _ => Authority::embedded(domain, data_dir)?,
         };
+        let authority = Arc::new(authority);
+        let server = (!self.xds_tls_names.is_empty())
+            .then(|| ServerCertificate::make(&authority, &self.xds_tls_names, data_dir))
+            .transpose()?;
         Ok(Some(Membership {
-            authority: Arc::new(authority),
+            authority,
+            server: server.map(Arc::new),
             tokens: Tokens::open(data_dir)?,
             ttl: Duration::from_secs(self.certificate_ttl_seconds),
             metrics,

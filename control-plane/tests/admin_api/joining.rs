@@ -226,6 +226,31 @@ async fn a_token_gets_one_certificate_and_the_certificate_opens_the_stream() {
 }
 
 #[tokio::test]
+async fn the_mesh_authority_also_speaks_for_the_control_plane() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    let mut settings = Settings { insecure_dev: false, ..Settings::local(data_dir.clone()) };
+    settings.identity.xds_tls_names = vec!["127.0.0.1".to_owned(), "segue.internal".to_owned()];
+    let running = start(settings).await.unwrap();
+    let roots = fs::read_to_string(data_dir.join("ca/root.pem")).unwrap();
+    let world = World { running, directory, roots };
+    let made = world.token("chat", 1).await;
+    let workload = Workload::new();
+    let issued = world.issue(&workload, "chat", &made.token).await.unwrap();
+    let channel = world.xds(Some(workload.identity(&issued))).await;
+    drop(stream(channel, "chat-1", "default/chat").await.unwrap());
+
+    let named = |name: &str| {
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&world.roots)).domain_name(name)
+    };
+    let url = format!("https://{}", world.running.xds_address);
+    let endpoint = Endpoint::from_shared(url).unwrap();
+    let to = |name: &str| endpoint.clone().tls_config(named(name)).unwrap();
+    to("segue.internal").connect().await.unwrap();
+    to("elsewhere.internal").connect().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn what_a_token_does_not_say_is_not_given_for_it() {
     let world = world().await;
     let workload = Workload::new();
