@@ -5,6 +5,7 @@ mod clients;
 mod grpc;
 mod paths;
 mod script;
+mod tls;
 mod websocket;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

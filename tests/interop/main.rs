@@ -3,6 +3,7 @@
 mod differential;
 mod envoy;
 mod envoy_follows;
+mod envoy_mtls;
 mod envoy_process;
 mod envoy_sessions;
 mod envoy_traffic;

@@ -4,6 +4,7 @@
 //! threads of its own. Processes die with the process that started them, whatever ends it.
 
 pub mod admin;
+pub mod authority;
 pub mod binaries;
 pub mod draws;
 pub mod echo;

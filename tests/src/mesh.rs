@@ -284,6 +284,11 @@ impl Sidecar {
         &mut self.process
     }
 
+    /// The file that its logs go to.
+    pub fn log(&self) -> &Path {
+        self.process.log()
+    }
+
     /// Waits until `/readyz` says yes.
     pub fn wait_ready(&self) -> io::Result<()> {
         let admin = self.admin;

@@ -12,6 +12,7 @@ mod load;
 mod measure;
 mod peers;
 mod report;
+mod tls;
 mod upstream;
 
 use std::io;
@@ -61,6 +62,11 @@ enum Work {
         #[arg(long, default_value_t = 1_000)]
         services: usize,
     },
+    /// mTLS with callers: requests, full handshakes and resumed ones.
+    Tls,
+    /// The load side of `tls`.
+    #[command(hide = true)]
+    TlsLoad(tls::Load),
     /// The load side of `control-plane`.
     #[command(hide = true)]
     Herd(control_plane::Herd),
@@ -79,6 +85,8 @@ fn main() -> ExitCode {
         Work::DataPath { works, services } => data_path(arguments, works, services),
         Work::Instructions => instructions(arguments.output),
         Work::ControlPlane { streams, services } => control_plane(&arguments, streams, services),
+        Work::Tls => tls_works(arguments),
+        Work::TlsLoad(load) => tls::run_load(&load),
         Work::Herd(herd) => control_plane::run_herd(&herd),
     };
     match done {
@@ -106,6 +114,22 @@ fn data_path(arguments: Arguments, works: Vec<String>, services: usize) -> io::R
             report::print_legend();
         }
         Format::Json => println!("{:#}", report::json(&data_path::run(&plan, |_| ())?)),
+    }
+    Ok(())
+}
+
+fn tls_works(arguments: Arguments) -> io::Result<()> {
+    let plan = tls::Plan {
+        rounds: if arguments.fast { 2 } else { arguments.rounds.max(1) },
+        seconds: arguments.fast.then_some(1),
+        only: arguments.only,
+    };
+    match arguments.output {
+        Format::Table => {
+            tls::run(&plan, report::print_outcome)?;
+            report::print_legend();
+        }
+        Format::Json => println!("{:#}", report::json(&tls::run(&plan, |_| ())?)),
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ pub fn sidecar(
 }
 
 /// The sidecar that is measured, where it is another build than the rest.
-fn sidecar_program(binaries: &Binaries) -> PathBuf {
+pub fn sidecar_program(binaries: &Binaries) -> PathBuf {
     std::env::var_os("SEGUE_BENCH_SIDECAR").map_or_else(|| binaries.sidecar(), PathBuf::from)
 }
 
