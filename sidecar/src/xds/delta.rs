@@ -146,10 +146,16 @@ pub(crate) fn meet(met: bool, who: Option<&ControlPlane>, inbox: &mut Inbox) -> 
 /// Why the control plane does not send what was asked for (xRFC TP3); the first few of a response.
 pub(crate) fn log_errors(type_url: &str, errors: &[ResourceError]) {
     const MOST: usize = 16;
+    const NOT_FOUND: i32 = tonic::Code::NotFound as i32;
     for error in errors.iter().take(MOST) {
         let name = error.resource_name.as_ref().map_or("", |name| name.name.as_str());
         let (code, reason) =
             error.error_detail.as_ref().map_or((0, ""), |it| (it.code, it.message.as_str()));
+        // Most services say nothing of who may call them.
+        if type_url == type_urls::INBOUND && code == NOT_FOUND {
+            tracing::debug!(name, "nothing is said of this service's callers");
+            continue;
+        }
         tracing::warn!(type_url, name, code, reason, "the control plane cannot send a resource");
     }
 }
