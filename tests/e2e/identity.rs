@@ -28,12 +28,6 @@ fn member(mesh: &Mesh, node: &str, service: &str, flags: &[(&str, &str)]) -> Sid
     mesh.sidecar_with(node, &all).unwrap()
 }
 
-fn metric(sidecar: &Sidecar, line: &str) -> u64 {
-    let metrics = sidecar.metrics().unwrap();
-    let found = metrics.lines().find_map(|it| it.strip_prefix(line)?.trim().parse().ok());
-    found.unwrap_or_default()
-}
-
 const MESH: &str = "apiVersion: segue.dev/v1alpha1
 kind: TrafficPolicy
 metadata: {name: chat}
@@ -68,24 +62,30 @@ fn a_running_service_moves_into_the_mesh_without_a_failed_request() {
     mesh.apply(&service).unwrap();
     for sidecar in chat.iter().chain([&caller]) {
         sidecar.wait_ready().unwrap();
-        assert_eq!(metric(sidecar, "segue_identity_renewals_total"), 1);
+        assert_eq!(sidecar.counted("segue_identity_renewals_total").unwrap(), 1);
     }
     let plan = Plan { pace: Pace::Open(200.0), ..Plan::new(caller.outbound, "chat") };
     let load = Load::start(plan).unwrap();
     // Plain text, as before; then callers show who they are; then nobody else is let in.
     let plain = || fetch::text(chat[0].inbound, "/");
     assert!(plain().is_ok());
-    assert_eq!(metric(&caller, "segue_tls_handshakes_total{end=\"client\",kind=\"full\"}"), 0);
+    assert_eq!(
+        caller.counted("segue_tls_handshakes_total{end=\"client\",kind=\"full\"}").unwrap(),
+        0
+    );
     mesh.apply(&format!("{service}{MESH}")).unwrap();
     wait::until("calls are encrypted", PATIENCE, || {
-        (metric(&chat[1], "segue_tls_handshakes_total{end=\"server\",kind=\"full\"}") > 0)
+        (chat[1].counted("segue_tls_handshakes_total{end=\"server\",kind=\"full\"}").unwrap() > 0)
             .then_some(())
     })
     .unwrap();
     assert!(plain().is_ok(), "others are still let in");
     mesh.apply(&format!("{service}{MESH}{STRICT}")).unwrap();
     assert!(plain().is_err());
-    assert!(metric(&chat[0], "segue_tls_refusals_total{end=\"server\",reason=\"plain_text\"}") > 0);
+    assert!(
+        chat[0].counted("segue_tls_refusals_total{end=\"server\",reason=\"plain_text\"}").unwrap()
+            > 0
+    );
     // What was issued holds while the control plane is away.
     mesh.control_plane().kill9().unwrap();
     std::thread::sleep(Duration::from_secs(1));
@@ -93,7 +93,7 @@ fn a_running_service_moves_into_the_mesh_without_a_failed_request() {
     let requests = load.stop();
     println!("{requests}");
     assert_eq!(requests.failed, 0, "{requests}");
-    assert_eq!(metric(&caller, "segue_tls_refusals_total"), 0);
+    assert_eq!(caller.counted("segue_tls_refusals_total").unwrap(), 0);
     let tokens = mesh.segue_ok(&["token", "list"]).unwrap();
     assert_eq!(tokens.matches("0 of 1").count(), 3, "{tokens}");
 }
@@ -114,7 +114,7 @@ fn an_instance_of_another_service_is_nobody() {
     let answer = Fetch::get(caller.outbound, "/").host("chat").send().unwrap();
     assert_eq!(answer.status, 503);
     let reason = "segue_tls_refusals_total{end=\"client\",reason=\"other_identity\"}";
-    assert!(metric(&caller, reason) > 0);
+    assert!(caller.counted(reason).unwrap() > 0);
     // A token for one service is none for another.
     let token = mesh.segue_ok(&["token", "create", "--service", "chat"]).unwrap();
     let file = mesh.file("chat.token", &token).unwrap();
@@ -123,10 +123,10 @@ fn an_instance_of_another_service_is_nobody() {
         [("--service", "cart"), ("--identity", "control-plane"), ("--join-token-file", &*file)];
     let thief = mesh.sidecar_with("thief", &flags).unwrap();
     wait::until("it is refused", PATIENCE, || {
-        (metric(&thief, "segue_identity_failures_total") > 0).then_some(())
+        (thief.counted("segue_identity_failures_total").unwrap() > 0).then_some(())
     })
     .unwrap();
-    assert_eq!(metric(&thief, "segue_identity_renewals_total"), 0);
+    assert_eq!(thief.counted("segue_identity_renewals_total").unwrap(), 0);
     let metrics = mesh.control_plane().metrics().unwrap();
     assert!(metrics.contains("refused_certificates_total{reason=\"other_service\"}"), "{metrics}");
 }

@@ -141,12 +141,6 @@ fn sidecar(mesh: &Mesh, node: &str, service: &str, own: &Files, app: &str) -> Si
     mesh.sidecar_with(node, &flags).unwrap()
 }
 
-fn metric(sidecar: &Sidecar, line: &str) -> u64 {
-    let metrics = sidecar.metrics().unwrap();
-    let found = metrics.lines().find_map(|it| it.strip_prefix(line)?.trim().parse().ok());
-    found.unwrap_or_default()
-}
-
 #[test]
 fn an_envoy_calls_our_sidecar_as_a_workload_of_the_mesh() {
     let Some(program) = peers::or_skip(peers::envoy()) else { return };
@@ -167,8 +161,8 @@ fn an_envoy_calls_our_sidecar_as_a_workload_of_the_mesh() {
             assert_eq!(answer.status, 200, "{protocol:?} {answer:?}");
         }
     }
-    assert!(metric(&chat, "segue_tls_handshakes_total{end=\"server\",kind=\"full\"}") >= 1);
-    assert_eq!(metric(&chat, "segue_tls_refusals_total"), 0);
+    assert!(chat.counted("segue_tls_handshakes_total{end=\"server\",kind=\"full\"}").unwrap() >= 1);
+    assert_eq!(chat.counted("segue_tls_refusals_total").unwrap(), 0);
     // Another authority's is not let in.
     let stranger = Authority::new(&mesh.dir().join("elsewhere")).unwrap();
     let mut theirs = stranger.of_service("caller").unwrap();
@@ -176,7 +170,7 @@ fn an_envoy_calls_our_sidecar_as_a_workload_of_the_mesh() {
     let envoy = Envoy::start(&mesh, &program, &End::Client, &theirs, chat.inbound);
     assert_eq!(Fetch::get(envoy.address, "/").host("chat").send().unwrap().status, 503);
     let refused = "segue_tls_refusals_total{end=\"server\",reason=\"unknown_authority\"}";
-    assert!(metric(&chat, refused) >= 1);
+    assert!(chat.counted(refused).unwrap() >= 1);
 }
 
 #[test]
@@ -199,7 +193,9 @@ fn our_sidecar_calls_an_envoy_as_a_workload_of_the_mesh() {
             assert_eq!(answer.unwrap().status, 200, "{protocol:?}");
         }
     }
-    assert!(metric(&caller, "segue_tls_handshakes_total{end=\"client\",kind=\"full\"}") >= 1);
+    assert!(
+        caller.counted("segue_tls_handshakes_total{end=\"client\",kind=\"full\"}").unwrap() >= 1
+    );
     // An Envoy that is somebody else is sent nothing.
     let cart = authority.of_service("cart").unwrap();
     let impostor = Envoy::start(&mesh, &program, &End::Server, &cart, app.address);
@@ -211,5 +207,5 @@ fn our_sidecar_calls_an_envoy_as_a_workload_of_the_mesh() {
     });
     assert_eq!(answer.unwrap(), 503);
     let refused = "segue_tls_refusals_total{end=\"client\",reason=\"other_identity\"}";
-    assert!(metric(&caller, refused) >= 1);
+    assert!(caller.counted(refused).unwrap() >= 1);
 }

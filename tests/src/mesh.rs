@@ -323,10 +323,41 @@ impl Sidecar {
     pub fn metrics(&self) -> io::Result<String> {
         fetch::text(self.admin, "/metrics")
     }
+
+    /// What it has counted: of one series with its labels, or of all that have a name.
+    pub fn counted(&self, series: &str) -> io::Result<u64> {
+        counted(&self.metrics()?, series)
+    }
+}
+
+fn counted(metrics: &str, series: &str) -> io::Result<u64> {
+    let of = |line: &str| {
+        let rest = line.strip_prefix(series)?;
+        rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next().unwrap_or_default().to_owned())
+    };
+    let number = |value: String| {
+        value.parse::<u64>().map_err(|error| io::Error::other(format!("{series} {value}: {error}")))
+    };
+    metrics.lines().filter_map(of).map(number).sum()
 }
 
 /// A running test application.
 pub struct Application {
     pub address: SocketAddr,
     pub process: Process,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_series_of_a_name_are_counted_and_no_other() {
+        let metrics =
+            "# TYPE a_total counter\na_total{end=\"x y\"} 2\na_total{end=\"b\"} 3\na_totals 7\n";
+        assert_eq!(counted(metrics, "a_total").unwrap(), 5);
+        assert_eq!(counted(metrics, "a_total{end=\"b\"}").unwrap(), 3);
+        assert_eq!(counted(metrics, "b_total").unwrap(), 0);
+        assert!(counted("a_total many", "a_total").is_err());
+    }
 }
