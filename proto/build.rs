@@ -20,6 +20,7 @@ const FILES: &[&str] = &[
     "segue/admin/v1/status_service.proto",
     "segue/admin/v1/backup_service.proto",
     "segue/admin/v1/token_service.proto",
+    "segue/admin/v1/certificate_service.proto",
     "segue/extension/v1/extension.proto",
     "segue/identity/v1/identity_service.proto",
     "segue/report/v1/report.proto",

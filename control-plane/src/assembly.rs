@@ -112,6 +112,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     let membership = open_membership(&settings, ground.several, &metrics).await?;
     let mut access =
         Access::open(&settings.access, ground, membership.as_ref(), access_metrics.clone())?;
+    let rotation = membership.as_ref().map(Membership::rotation);
     let server_certificate = membership.as_ref().and_then(|it| it.server.clone());
     let domain = settings.identity.trust_domain.clone();
     let cache = SnapshotCache::new(metrics.streams()).of_trust_domain(domain);
@@ -133,6 +134,7 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
         drain: drain.clone(),
         settings: settings.admin.clone(),
         tokens: membership.as_ref().map(|membership| membership.tokens.clone()),
+        rotation: rotation.clone(),
     };
     let api = api.router(access.admin.clone()).await?;
     let services =
@@ -161,6 +163,9 @@ pub async fn start(settings: Settings) -> Result<ControlPlane, StartError> {
     tasks.spawn(named("access", access.follow(drain.clone())));
     if let Some(server) = server_certificate {
         tasks.spawn(named("certificate", server.keep(drain.clone())));
+    }
+    if let Some(rotation) = rotation {
+        tasks.spawn(named("rotation", rotation.walk(drain.clone())));
     }
     tasks.spawn(named("http", http::serve(http, pages)));
     if let Some(replica) = replica.transpose()? {

@@ -19,7 +19,7 @@ use crate::admin::{self, Admin, AdminError};
 use crate::control_plane::{ControlPlaneError, ControlPlanes};
 use crate::health::{self, ProbeWarm};
 use crate::http::Door;
-use crate::identity::{Begin, Followed, SourceError};
+use crate::identity::{Begin, Followed, IdentitySource, SourceError};
 use crate::listener::{ConnectionGate, default_cap};
 use crate::outcome::Counters;
 use crate::overload::Overload;
@@ -135,6 +135,7 @@ pub async fn start_with(
             data_dir: settings.data_dir.clone(),
             dns: settings.dns(),
             control_planes: control_planes.clone(),
+            takes_authorities: settings.identity.identity == IdentitySource::ControlPlane,
             ..XdsSettings::new("", settings.node_id())
         },
         snapshots.clone(),

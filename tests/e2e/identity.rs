@@ -14,7 +14,7 @@ use crate::alone;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A sidecar of a service, with a token that was made for it.
-fn member(mesh: &Mesh, node: &str, service: &str, flags: &[(&str, &str)]) -> Sidecar {
+pub fn member(mesh: &Mesh, node: &str, service: &str, flags: &[(&str, &str)]) -> Sidecar {
     let token = mesh.segue_ok(&["token", "create", "--service", service, "--ttl", "5m"]).unwrap();
     let file = mesh.file(&format!("{node}.token"), &token).unwrap();
     let file = file.to_string_lossy();

@@ -15,6 +15,7 @@ mod moves;
 mod outage;
 mod pushes;
 mod replicas;
+mod rotation;
 mod serving;
 mod soak;
 mod takeover;

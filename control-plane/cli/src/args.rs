@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, completion, delete, describe, diff, get, history, restore, schema, status,
-    token, undo, wait,
+    apply, backup, certs, completion, delete, describe, diff, get, history, restore, schema,
+    status, token, undo, wait,
 };
 
 /// Moves services from one version to the next without a failed request.
@@ -68,6 +68,9 @@ pub enum Command {
     /// Make, show and revoke the tokens that sidecars join the mesh with
     #[command(subcommand)]
     Token(token::Args),
+    /// Show and replace the root of the mesh
+    #[command(subcommand)]
+    Certs(certs::Args),
     /// Write the configuration, or what changed in it, to a file that `restore` takes back
     Backup(backup::Args),
     /// Take backups back, each whole or not at all

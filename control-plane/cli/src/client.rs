@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use segue_control_plane_core::backup::MOST_RECORD_BYTES;
 use segue_proto::admin::v1::backup_service_client::BackupServiceClient;
+use segue_proto::admin::v1::certificate_service_client::CertificateServiceClient;
 use segue_proto::admin::v1::config_service_client::ConfigServiceClient;
 use segue_proto::admin::v1::status_service_client::StatusServiceClient;
 use segue_proto::admin::v1::token_service_client::TokenServiceClient;
@@ -48,6 +49,7 @@ pub type ConfigClient = ConfigServiceClient<Connected>;
 pub type StatusClient = StatusServiceClient<Connected>;
 pub type BackupClient = BackupServiceClient<Connected>;
 pub type TokenClient = TokenServiceClient<Connected>;
+pub type CertificateClient = CertificateServiceClient<Connected>;
 
 /// Says with each call who asks, and that errors may be long here.
 #[derive(Clone)]

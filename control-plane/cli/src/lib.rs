@@ -50,8 +50,8 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, mut output: Output<'_
 
 async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, CliError> {
     use crate::commands::{
-        apply, backup, completion, delete, describe, diff, get, history, restore, schema, status,
-        token, undo, wait,
+        apply, backup, certs, completion, delete, describe, diff, get, history, restore, schema,
+        status, token, undo, wait,
     };
     match command {
         Command::Apply(args) => apply::run(args, session).await,
@@ -64,6 +64,7 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<u8, Cli
         Command::Status(args) => status::run(args, session).await,
         Command::Wait(args) => wait::run(args, session).await,
         Command::Token(args) => token::run(args, session).await,
+        Command::Certs(args) => certs::run(args, session).await,
         Command::Backup(args) => backup::run(args, session).await,
         Command::Restore(args) => restore::run(args, session).await,
         Command::Schema(args) => schema::run(&args, session),

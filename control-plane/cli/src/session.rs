@@ -4,7 +4,8 @@ use segue_proto::admin::v1 as api;
 
 use crate::args::Connection;
 use crate::client::{
-    self, BackupClient, Calls, ConfigClient, Connected, StatusClient, TokenClient,
+    self, BackupClient, Calls, CertificateClient, ConfigClient, Connected, StatusClient,
+    TokenClient,
 };
 use crate::error::CliError;
 use crate::output::Output;
@@ -30,6 +31,10 @@ impl<'a> Session<'a> {
 
     pub async fn tokens(&mut self) -> Result<TokenClient, CliError> {
         Ok(TokenClient::new(self.channel().await?))
+    }
+
+    pub async fn certificates(&mut self) -> Result<CertificateClient, CliError> {
+        Ok(CertificateClient::new(self.channel().await?))
     }
 
     pub async fn backups(&mut self) -> Result<BackupClient, CliError> {

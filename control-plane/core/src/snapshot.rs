@@ -13,6 +13,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use segue_shared::ids::Revision;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use zeroize::Zeroizing;
 
 pub use batch::{Batch, Form};
 pub use transition::{Transition, Transitions};
@@ -75,24 +76,17 @@ impl EncodedResource {
         Self::with_version(type_url, name, &version, value)
     }
 
+    /// As [`EncodedResource::of_bytes`], of what is overwritten when nobody holds it any more.
+    pub fn secret(type_url: &str, name: &str, value: &[u8]) -> Self {
+        let version = format!("{:016x}", xxh3_64(value));
+        let (wire, any_at, value_at) = wire(type_url, name, &version, value);
+        let wire = Bytes::from_owner(Zeroizing::new(Vec::from(wire)));
+        Self { name: name.into(), version: version.into(), wire, any_at, value_at }
+    }
+
     /// As [`EncodedResource::of_bytes`], with a version that says as much.
     pub fn with_version(type_url: &str, name: &str, version: &str, value: &[u8]) -> Self {
-        let value_bytes = value.len();
-        let any_bytes = text_len(TYPE_URL, type_url) + head_len(VALUE, value_bytes) + value_bytes;
-        let mut wire = BytesMut::with_capacity(
-            text_len(VERSION, version)
-                + text_len(NAME, name)
-                + head_len(RESOURCE, any_bytes)
-                + any_bytes,
-        );
-        put_text(&mut wire, VERSION, version);
-        put_text(&mut wire, NAME, name);
-        put_head(&mut wire, RESOURCE, any_bytes);
-        let any_at = wire.len();
-        put_text(&mut wire, TYPE_URL, type_url);
-        put_head(&mut wire, VALUE, value_bytes);
-        let value_at = wire.len();
-        wire.put_slice(value);
+        let (wire, any_at, value_at) = wire(type_url, name, version, value);
         Self { name: name.into(), version: version.into(), wire: wire.freeze(), any_at, value_at }
     }
 
@@ -136,6 +130,27 @@ impl fmt::Debug for EncodedResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.name, self.version)
     }
+}
+
+/// A whole `Resource`; also where its `Any` begins, and where the `Any`'s value does.
+fn wire(type_url: &str, name: &str, version: &str, value: &[u8]) -> (BytesMut, usize, usize) {
+    let value_bytes = value.len();
+    let any_bytes = text_len(TYPE_URL, type_url) + head_len(VALUE, value_bytes) + value_bytes;
+    let mut wire = BytesMut::with_capacity(
+        text_len(VERSION, version)
+            + text_len(NAME, name)
+            + head_len(RESOURCE, any_bytes)
+            + any_bytes,
+    );
+    put_text(&mut wire, VERSION, version);
+    put_text(&mut wire, NAME, name);
+    put_head(&mut wire, RESOURCE, any_bytes);
+    let any_at = wire.len();
+    put_text(&mut wire, TYPE_URL, type_url);
+    put_head(&mut wire, VALUE, value_bytes);
+    let value_at = wire.len();
+    wire.put_slice(value);
+    (wire, any_at, value_at)
 }
 
 fn head_len(field: u32, bytes: usize) -> usize {

@@ -40,7 +40,10 @@ impl Method {
             ("segue.admin.v1.ConfigService", "Undo") => {
                 Self { role: Some(Role::Operator), ..change }
             }
-            ("segue.admin.v1.TokenService", _) => Self { streams: false, ..whole },
+            ("segue.admin.v1.CertificateService", "GetAuthority") => read,
+            ("segue.admin.v1.TokenService" | "segue.admin.v1.CertificateService", _) => {
+                Self { streams: false, ..whole }
+            }
             _ => whole,
         }
     }
@@ -72,6 +75,9 @@ mod tests {
             ("segue.admin.v1.TokenService/CreateToken", Role::Operator, false, true),
             ("segue.admin.v1.TokenService/ListTokens", Role::Operator, false, true),
             ("segue.admin.v1.TokenService/RevokeToken", Role::Operator, false, true),
+            ("segue.admin.v1.CertificateService/GetAuthority", Role::Viewer, false, false),
+            ("segue.admin.v1.CertificateService/RotateRoot", Role::Operator, false, true),
+            ("segue.admin.v1.CertificateService/AbortRotation", Role::Operator, false, true),
             ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Role::Viewer, true, false),
             ("made.up.Service/Method", Role::Operator, true, true),
             ("", Role::Operator, true, true),

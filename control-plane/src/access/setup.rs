@@ -164,7 +164,7 @@ fn threshold(
                 key: key.clone(),
                 client_authorities: authorities.clone(),
                 mesh: membership
-                    .map(|it| (it.authority.domain.clone(), it.authority.bundle().to_vec())),
+                    .map(|it| (it.authority.domain.clone(), it.authority.bundle_file())),
             };
             let (tls, files) = tls::follow(what, files)
                 .map_err(|reason| AccessError::Tls { port: port.as_str(), reason })?;

@@ -51,7 +51,7 @@ pub struct TlsFiles {
     /// Authorities of clients. `None`: clients are not asked for certificates.
     pub client_authorities: Option<PathBuf>,
     /// The mesh's own authorities, whose certificates say which workload a client is.
-    pub mesh: Option<(TrustDomain, Vec<CertificateDer<'static>>)>,
+    pub mesh: Option<(TrustDomain, PathBuf)>,
 }
 
 /// What a client's certificate says.
@@ -80,6 +80,8 @@ pub fn follow(what: &'static str, files: TlsFiles) -> Result<(PortTls, Followed)
         }
         let mut sources = vec![files.certificate.clone(), files.key.clone()];
         sources.extend(files.client_authorities.clone());
+        // A rotation of the mesh's root changes it.
+        sources.extend(files.mesh.iter().map(|(_, file)| file.clone()));
         Ok(sources)
     };
     Ok((tls, Followed::begin(what, Box::new(load))?))
@@ -134,9 +136,10 @@ fn read(files: &TlsFiles) -> Result<Shown, String> {
         nodes = Some(judge);
     }
     let mut all = authorities.clone();
-    if let Some((domain, own)) = &files.mesh {
+    if let Some((domain, file)) = &files.mesh {
+        let own = certificates(file)?;
         all.extend(own.iter().cloned());
-        let bundle = TrustBundle::new(domain.clone(), own.clone());
+        let bundle = TrustBundle::new(domain.clone(), own);
         let bundle = Arc::new(bundle.map_err(|error| error.to_string())?);
         let algorithms = provider.signature_verification_algorithms;
         members = Some(MeshVerifier::new(bundle, Expected::Anyone, algorithms));

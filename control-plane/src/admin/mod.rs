@@ -2,6 +2,7 @@
 
 mod answer;
 mod backup_service;
+mod certificate_service;
 mod change;
 mod conditions;
 mod config_service;

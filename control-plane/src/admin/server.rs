@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service
 use segue_control_plane_core::backup::MOST_RECORD_BYTES;
 use segue_proto::FILE_DESCRIPTOR_SET;
 use segue_proto::admin::v1::backup_service_server::BackupServiceServer;
+use segue_proto::admin::v1::certificate_service_server::CertificateServiceServer;
 use segue_proto::admin::v1::config_service_server::ConfigServiceServer;
 use segue_proto::admin::v1::status_service_server::StatusServiceServer;
 use segue_proto::admin::v1::token_service_server::TokenServiceServer;
@@ -18,6 +19,7 @@ use tonic::transport::server::Router;
 use tower_layer::{Identity, Stack};
 
 use super::backup_service::Backups;
+use super::certificate_service::Certificates;
 use super::change::Ledger;
 use super::config_service::Configuration;
 use super::csds::ClientStatus;
@@ -27,7 +29,7 @@ use super::status_service::FleetStatus;
 use super::token_service::JoinTokens;
 use crate::access::AdminGate;
 use crate::fleet::Fleet;
-use crate::identity::Tokens;
+use crate::identity::{Rotation, Tokens};
 
 /// Largest request.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -45,6 +47,8 @@ pub struct Admin {
     pub settings: Settings,
     /// Tokens that people make; `None` where this control plane is no authority.
     pub tokens: Option<Tokens>,
+    /// The root of the mesh; `None` as well.
+    pub rotation: Option<Rotation>,
 }
 
 /// An API that cannot be served.
@@ -74,6 +78,7 @@ impl Admin {
         let backups =
             BackupServiceServer::new(backups).max_decoding_message_size(MOST_RECORD_BYTES);
         let tokens = JoinTokens { tokens: self.tokens, in_flight: in_flight.clone() };
+        let certificates = Certificates { rotation: self.rotation, in_flight: in_flight.clone() };
         let status = FleetStatus {
             store: Arc::clone(self.ledger.store()),
             fleet: self.fleet,
@@ -104,6 +109,7 @@ impl Admin {
             .add_service(clients)
             .add_service(backups)
             .add_service(TokenServiceServer::new(tokens))
+            .add_service(CertificateServiceServer::new(certificates))
             .add_service(health)
             .add_service(reflection))
     }

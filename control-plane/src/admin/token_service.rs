@@ -83,13 +83,15 @@ impl TokenService for JoinTokens {
 
 impl JoinTokens {
     fn tokens(&self) -> Result<Tokens, Status> {
-        self.tokens.clone().ok_or_else(|| {
-            Status::failed_precondition(
-                "this control plane is no authority of the mesh: several on one store need one, \
-                 which --ca-cert and --ca-key name",
-            )
-        })
+        self.tokens.clone().ok_or_else(no_authority)
     }
+}
+
+pub(super) fn no_authority() -> Status {
+    Status::failed_precondition(
+        "this control plane is no authority of the mesh: several on one store need one, which \
+         --ca-cert and --ca-key name",
+    )
 }
 
 async fn blocking<R: Send + 'static>(

@@ -1,15 +1,15 @@
 //! The authority's own certificates: a root, kept for long, and an intermediate that signs.
 //!
 //! The root is made at the first start, or is the user's own. Keys lie in the data directory, mode
-//! 0600, as the store and the tokens do: whoever reads that directory is the mesh.
+//! 0600, as the store and the tokens do: whoever reads that directory is the mesh. What is believed
+//! lies there too, as `bundle.pem`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData as _, SerialNumber, date_time_ymd,
@@ -18,9 +18,12 @@ use segue_shared::spiffe::TrustDomain;
 use segue_shared::tls::{BundleError, TrustBundle, certificates};
 use thiserror::Error;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::files;
+use super::roots::{Phase, Roots};
+use super::trust::{Trust, pem};
 
 const DAY: Duration = Duration::from_hours(24);
 const ROOT_LIFE: Duration = Duration::from_hours(24 * 3650);
@@ -31,13 +34,20 @@ const BACKDATE: Duration = Duration::from_mins(1);
 /// Signs certificates of workloads.
 pub struct Authority {
     pub domain: TrustDomain,
-    /// Where the intermediate is kept, for the next start.
+    /// Where roots and intermediate are kept, for the next start.
     directory: PathBuf,
+    signing: Mutex<Signing>,
+    trust: watch::Sender<Arc<Trust>>,
+}
+
+/// Who signs, and below whom.
+struct Signing {
     root: Signer,
     /// Whether the root signs workloads itself: it is an intermediate of the user's.
     is_direct: bool,
-    bundle: Vec<CertificateDer<'static>>,
-    intermediate: Mutex<Arc<Signer>>,
+    intermediate: Arc<Signer>,
+    /// `None`: the root is the user's own, who alone replaces it.
+    roots: Option<Roots>,
 }
 
 /// A certificate that signs others.
@@ -61,6 +71,14 @@ pub enum AuthorityError {
     Bundle(#[from] BundleError),
     #[error("the system gives no randomness")]
     Randomness,
+    #[error(
+        "the root is your own: start with the old and the new one in --ca-bundle, then with the new \
+         one as --ca-cert and --ca-key, then without the old one; `segue certs status` tells when \
+         each step is safe"
+    )]
+    Own,
+    #[error("{0}")]
+    Step(&'static str),
 }
 
 impl Authority {
@@ -68,15 +86,17 @@ impl Authority {
     pub fn embedded(domain: TrustDomain, data_dir: &Path) -> Result<Self, AuthorityError> {
         let directory = data_dir.join("ca");
         make_directory(&directory)?;
-        let (certificate, key) = (directory.join("root.pem"), directory.join("root.key"));
-        if !key.try_exists().map_err(|source| fail(&key, source))? {
-            let (pem, secret) = new_root(&domain)?;
-            // The key last: without it all is made anew.
-            files::replace(&certificate, pem.as_bytes()).map_err(|it| fail(&certificate, it))?;
-            files::replace(&key, secret.as_bytes()).map_err(|it| fail(&key, it))?;
-            tracing::info!(file = %certificate.display(), "an authority of the mesh was made");
+        let roots = Roots::open(&directory)?;
+        if roots.phase == Phase::Steady {
+            make_root(&domain, &directory, &roots.signs)?;
         }
-        Self::of_files(domain, data_dir, &certificate, &key, None)
+        let (certificate, key) = Roots::files(&directory, &roots.signs);
+        let mut bundle = read_certificates(&certificate)?;
+        if let Some(beside) = &roots.beside {
+            bundle.extend(read_certificates(&Roots::files(&directory, beside).0)?);
+        }
+        let root = Signer::read(&certificate, &key)?;
+        Self::open(domain, directory, (root, None), bundle, Some(roots))
     }
 
     /// The user's own: a root, below which an intermediate is made, or an intermediate, whose roots
@@ -91,43 +111,154 @@ impl Authority {
         let directory = data_dir.join("ca");
         make_directory(&directory)?;
         let root = Signer::read(certificate, key)?;
-        let is_root = root.chain.len() == 1 && is_self_signed(&root.chain[0]);
         let roots = match bundle {
-            Some(file) => {
-                let pem = fs::read(file).map_err(|source| fail(file, source))?;
-                certificates(&pem).map_err(|error| wrong(file, &error))?
-            }
-            None if is_root => root.chain.clone(),
+            Some(file) => read_certificates(file)?,
+            None if root.is_root() => root.chain.clone(),
             None => {
                 let reason = "is no root: name those above it with --ca-bundle";
                 return Err(wrong(certificate, &reason));
             }
         };
-        // What cannot be believed by sidecars is told now.
-        TrustBundle::new(domain.clone(), roots.clone())?;
-        let now = SystemTime::now();
-        let intermediate = if is_root {
-            Self::kept_intermediate(&directory, &root, now)
-        } else {
-            Some(Signer::read(certificate, key)?)
-        };
-        let intermediate = match intermediate {
-            Some(kept) => kept,
-            None => new_intermediate(&domain, &directory, &root, now)?,
-        };
-        Ok(Self {
-            domain,
-            directory,
-            root,
-            is_direct: !is_root,
-            bundle: roots,
-            intermediate: Mutex::new(Arc::new(intermediate)),
-        })
+        let direct = (!root.is_root()).then(|| Signer::read(certificate, key)).transpose()?;
+        Self::open(domain, directory, (root, direct), roots, None)
     }
 
-    /// Whom the mesh believes.
-    pub fn bundle(&self) -> &[CertificateDer<'static>] {
-        &self.bundle
+    fn open(
+        domain: TrustDomain,
+        directory: PathBuf,
+        (root, direct): (Signer, Option<Signer>),
+        bundle: Vec<CertificateDer<'static>>,
+        roots: Option<Roots>,
+    ) -> Result<Self, AuthorityError> {
+        // What cannot be believed by sidecars is told now.
+        TrustBundle::new(domain.clone(), bundle.clone())?;
+        let now = SystemTime::now();
+        let is_direct = direct.is_some();
+        let intermediate = match direct.or_else(|| kept_intermediate(&directory, &root, now)) {
+            Some(known) => known,
+            None => new_intermediate(&domain, &directory, &root, now)?,
+        };
+        let trust = Arc::new(Trust::new(bundle, intermediate.top()));
+        let signing = Signing { root, is_direct, intermediate: Arc::new(intermediate), roots };
+        let authority = Self {
+            domain,
+            directory,
+            signing: Mutex::new(signing),
+            trust: watch::Sender::new(Arc::clone(&trust)),
+        };
+        authority.write_bundle(&trust)?;
+        Ok(authority)
+    }
+
+    /// Whom the mesh believes now.
+    pub fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.trust.borrow())
+    }
+
+    /// Whom the mesh believes, now and later.
+    pub fn watch(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
+    }
+
+    /// Where that lies, in PEM.
+    pub fn bundle_file(&self) -> PathBuf {
+        self.directory.join("bundle.pem")
+    }
+
+    /// How far a rotation of the root is; `None` where the root is the user's own.
+    pub fn roots(&self) -> Option<Roots> {
+        self.signing().roots.clone()
+    }
+
+    /// Until when the signer of workloads signs.
+    pub fn signer_not_after(&self) -> SystemTime {
+        self.signing().intermediate.not_after
+    }
+
+    /// Goes one step on with a rotation; from a steady state it begins one. Blocks.
+    pub fn go_on(&self, without_absent: bool, now: SystemTime) -> Result<Roots, AuthorityError> {
+        let mut signing = self.signing();
+        let roots = signing.roots.as_ref().ok_or(AuthorityError::Own)?;
+        let next = roots.next(now).waiting(!without_absent);
+        self.turn(&mut signing, next, now)
+    }
+
+    /// Whether instances that are away are waited for. Blocks.
+    pub fn wait_for_absent(&self, wait: bool) -> Result<Roots, AuthorityError> {
+        let mut signing = self.signing();
+        let roots = signing.roots.as_mut().ok_or(AuthorityError::Own)?;
+        let next = roots.clone().waiting(wait);
+        next.save(&self.directory)?;
+        *roots = next.clone();
+        Ok(next)
+    }
+
+    /// Lets go of a root that signs nothing yet. Blocks.
+    pub fn abandon(&self, now: SystemTime) -> Result<Roots, AuthorityError> {
+        let mut signing = self.signing();
+        let roots = signing.roots.as_ref().ok_or(AuthorityError::Own)?;
+        match roots.phase {
+            Phase::Distribute => {
+                let before = roots.abandoned();
+                self.turn(&mut signing, before, now)
+            }
+            Phase::Steady => Err(AuthorityError::Step("no rotation is under way")),
+            Phase::Issue | Phase::Drop => Err(AuthorityError::Step(
+                "the new root signs already: let the rotation end, then rotate again",
+            )),
+        }
+    }
+
+    /// Makes `next` what is so: first on disk, then here.
+    fn turn(
+        &self,
+        signing: &mut Signing,
+        next: Roots,
+        now: SystemTime,
+    ) -> Result<Roots, AuthorityError> {
+        let before = signing.roots.clone().ok_or(AuthorityError::Own)?;
+        if next.phase == Phase::Distribute
+            && let Some(coming) = &next.beside
+        {
+            make_root(&self.domain, &self.directory, coming)?;
+        }
+        let (certificate, key) = Roots::files(&self.directory, &next.signs);
+        let mut bundle = read_certificates(&certificate)?;
+        if let Some(beside) = &next.beside {
+            bundle.extend(read_certificates(&Roots::files(&self.directory, beside).0)?);
+        }
+        TrustBundle::new(self.domain.clone(), bundle.clone())?;
+        if next.signs != before.signs {
+            let root = Signer::read(&certificate, &key)?;
+            let intermediate = new_intermediate(&self.domain, &self.directory, &root, now)?;
+            next.save(&self.directory)?;
+            (signing.root, signing.intermediate) = (root, Arc::new(intermediate));
+        } else {
+            next.save(&self.directory)?;
+        }
+        // A root that nobody believes any more is of use to nobody.
+        if let Some(gone) = before.beside.filter(|it| next.beside.is_none() && *it != next.signs) {
+            let (certificate, key) = Roots::files(&self.directory, &gone);
+            for file in [key, certificate] {
+                if let Err(error) = fs::remove_file(&file) {
+                    tracing::warn!(file = %file.display(), %error, "an old root stays on disk");
+                }
+            }
+        }
+        signing.roots = Some(next.clone());
+        let trust = Arc::new(Trust::new(bundle, signing.intermediate.top()));
+        self.write_bundle(&trust)?;
+        self.trust.send_replace(trust);
+        Ok(next)
+    }
+
+    fn write_bundle(&self, trust: &Trust) -> Result<(), AuthorityError> {
+        let file = self.bundle_file();
+        files::replace(&file, trust.pem().as_bytes()).map_err(|source| fail(&file, source))
+    }
+
+    fn signing(&self) -> MutexGuard<'_, Signing> {
+        self.signing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A certificate and those above it, in PEM.
@@ -135,32 +266,46 @@ impl Authority {
         std::iter::once(leaf).chain(&signer.chain).map(|it| pem(it)).collect()
     }
 
-    /// Who signs now; made anew at half of its life. Blocks then.
-    pub fn signer(&self, now: SystemTime) -> Result<Arc<Signer>, AuthorityError> {
-        let mut current = self.intermediate.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = current.not_after.duration_since(now).unwrap_or_default();
-        if left < INTERMEDIATE_LIFE / 2 && !self.is_direct {
-            let next = new_intermediate(&self.domain, &self.directory, &self.root, now)?;
-            *current = Arc::new(next);
+    /// Who signs now, and the fingerprint of the root above it. Blocks as [`Self::signer`] does.
+    pub fn signer_and_root(
+        &self,
+        now: SystemTime,
+    ) -> Result<(Arc<Signer>, String), AuthorityError> {
+        loop {
+            let before = self.trust();
+            let signer = self.signer(now)?;
+            // A step of a rotation may have come between.
+            if Arc::ptr_eq(&before, &self.trust()) {
+                return Ok((signer, before.signer()));
+            }
         }
-        Ok(Arc::clone(&current))
     }
 
-    /// The intermediate of an earlier start, if this root has signed it and it lasts.
-    fn kept_intermediate(directory: &Path, root: &Signer, now: SystemTime) -> Option<Signer> {
-        let kept =
-            Signer::read(&directory.join("intermediate.pem"), &directory.join("intermediate.key"));
-        let kept = kept.ok()?;
-        let lasts = kept.not_after.duration_since(now).ok()? > INTERMEDIATE_LIFE / 2;
-        let by_this = kept.chain.first().is_some_and(|it| is_signed_by(it, &root.chain[0]));
-        (lasts && by_this).then_some(kept)
+    /// Who signs now; made anew at half of its life. Blocks then.
+    pub fn signer(&self, now: SystemTime) -> Result<Arc<Signer>, AuthorityError> {
+        let mut signing = self.signing();
+        let left = signing.intermediate.not_after.duration_since(now).unwrap_or_default();
+        if left < INTERMEDIATE_LIFE / 2 && !signing.is_direct {
+            let next = new_intermediate(&self.domain, &self.directory, &signing.root, now)?;
+            signing.intermediate = Arc::new(next);
+        }
+        Ok(Arc::clone(&signing.intermediate))
     }
+}
+
+/// The intermediate of an earlier start, if this root has signed it and it lasts.
+fn kept_intermediate(directory: &Path, root: &Signer, now: SystemTime) -> Option<Signer> {
+    let kept =
+        Signer::read(&directory.join("intermediate.pem"), &directory.join("intermediate.key"));
+    let kept = kept.ok()?;
+    let lasts = kept.not_after.duration_since(now).ok()? > INTERMEDIATE_LIFE / 2;
+    let by_this = kept.chain.first().is_some_and(|it| is_signed_by(it, &root.chain[0]));
+    (lasts && by_this).then_some(kept)
 }
 
 impl Signer {
     fn read(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
-        let pem = fs::read(certificate).map_err(|source| fail(certificate, source))?;
-        let chain = certificates(&pem).map_err(|error| wrong(certificate, &error))?;
+        let chain = read_certificates(certificate)?;
         let secret = fs::read_to_string(key).map_err(|source| fail(key, source))?;
         let pair = KeyPair::from_pem(&secret).map_err(|error| wrong(key, &error))?;
         Self::new(chain, pair).map_err(|reason| wrong(certificate, &reason))
@@ -176,16 +321,41 @@ impl Signer {
         Ok(Self { chain, issuer, not_after })
     }
 
+    /// Whether there is nobody above it.
+    fn is_root(&self) -> bool {
+        self.chain.len() == 1 && is_signed_by(&self.chain[0], &self.chain[0])
+    }
+
+    /// The last of the chain, which a root has signed.
+    fn top(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.last()
+    }
+
     /// Until when it signs.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
 }
 
-fn new_root(domain: &TrustDomain) -> Result<(String, String), AuthorityError> {
+/// Makes a root, unless it is there.
+fn make_root(domain: &TrustDomain, directory: &Path, name: &str) -> Result<(), AuthorityError> {
+    let (certificate, key) = Roots::files(directory, name);
+    if key.try_exists().map_err(|source| fail(&key, source))? {
+        return Ok(());
+    }
+    let (pem, secret) = new_root(domain, name)?;
+    // The key last: without it all is made anew.
+    files::replace(&certificate, pem.as_bytes()).map_err(|it| fail(&certificate, it))?;
+    files::replace(&key, secret.as_bytes()).map_err(|it| fail(&key, it))?;
+    tracing::info!(file = %certificate.display(), "an authority of the mesh was made");
+    Ok(())
+}
+
+/// No two roots have one name: what one has signed names its signer.
+fn new_root(domain: &TrustDomain, name: &str) -> Result<(String, String), AuthorityError> {
     let key = KeyPair::generate()?;
     let params = of_authority(
-        &format!("Segue root of {domain}"),
+        &format!("Segue {} of {domain}", name.replace('-', " ")),
         BasicConstraints::Unconstrained,
         SystemTime::now(),
         ROOT_LIFE,
@@ -242,16 +412,8 @@ pub(super) fn serial() -> Result<SerialNumber, AuthorityError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    let text = BASE64_STANDARD.encode(certificate);
-    // Lines of 64 characters (RFC 7468, section 2).
-    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
-    let lines: String = lines.collect();
-    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
-}
-
 /// The end of a certificate.
-fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
@@ -263,16 +425,17 @@ fn has_key(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
         .is_ok_and(|(_, certificate)| certificate.public_key().raw == key.subject_public_key_info())
 }
 
-fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
-    is_signed_by(certificate, certificate)
-}
-
 /// By name: whoever keeps both files can be believed to have made them.
-fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+pub(super) fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
     let read = |der| x509_parser::parse_x509_certificate(der).ok().map(|(_, it)| it);
     read(certificate).zip(read(issuer)).is_some_and(|(certificate, issuer)| {
         certificate.issuer().as_raw() == issuer.subject().as_raw()
     })
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    let pem = fs::read(file).map_err(|source| fail(file, source))?;
+    certificates(&pem).map_err(|error| wrong(file, &error))
 }
 
 fn make_directory(directory: &Path) -> Result<(), AuthorityError> {

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 
 use super::authority::{Authority, AuthorityError, at, serial};
+use super::trust::pem;
 
 /// Clocks of others may be behind.
 const BACKDATE: Duration = Duration::from_mins(1);
@@ -21,7 +22,16 @@ const MOST_CSR_BYTES: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub struct Issued {
     pub chain: Vec<CertificateDer<'static>>,
+    /// Fingerprint of the root that it leads to.
+    pub root: String,
     pub not_after: SystemTime,
+}
+
+impl Issued {
+    /// The chain in PEM.
+    pub fn pem(&self) -> String {
+        self.chain.iter().map(|it| pem(it)).collect()
+    }
 }
 
 /// No certificate.
@@ -72,7 +82,7 @@ impl Authority {
         if !known.contains(&algorithm) {
             return Err(IssueError::Key);
         }
-        let signer = self.signer(now)?;
+        let (signer, root) = self.signer_and_root(now)?;
         let not_after = (now + ttl).min(signer.not_after());
         let mut params = CertificateParams::default();
         // Who it is stands in its one URI; a name that people read would only be believed.
@@ -90,7 +100,7 @@ impl Authority {
         let signed = signed.map_err(AuthorityError::Make)?;
         let mut chain = vec![signed.der().clone()];
         chain.extend(signer.chain.iter().cloned());
-        Ok(Issued { chain, not_after })
+        Ok(Issued { chain, root, not_after })
     }
 }
 

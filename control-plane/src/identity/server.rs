@@ -48,9 +48,22 @@ impl ServerCertificate {
     /// Makes the next one in time, until the drain. What cannot be written is tried again.
     pub async fn keep(self: Arc<Self>, drain: DrainSignal) {
         let mut made = SystemTime::now();
-        while drain.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        let mut trust = self.authority.watch();
+        let mut signer = trust.borrow_and_update().signer();
+        loop {
+            let look = async {
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    // The sender lives as long as this.
+                    _ = trust.changed() => {}
+                }
+            };
+            if drain.run_until_cancelled(look).await.is_none() {
+                return;
+            }
             let now = SystemTime::now();
-            let old = now.duration_since(made).is_ok_and(|age| age > AGE);
+            let signs = trust.borrow_and_update().signer();
+            let old = now.duration_since(made).is_ok_and(|age| age > AGE) || signs != signer;
             // A clock that was set back may say anything.
             if !old && now >= made {
                 continue;
@@ -58,7 +71,7 @@ impl ServerCertificate {
             let own = Arc::clone(&self);
             let renewed = tokio::task::spawn_blocking(move || own.renew(now)).await;
             match renewed {
-                Ok(Ok(())) => made = now,
+                Ok(Ok(())) => (made, signer) = (now, signs),
                 Ok(Err(error)) => tracing::error!(%error, "no new certificate of the xDS port"),
                 Err(error) => tracing::error!(%error, "no new certificate of the xDS port"),
             }

@@ -1,8 +1,9 @@
 //! Settings of the authority.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use segue_shared::spiffe::{InvalidId, TrustDomain};
@@ -10,6 +11,8 @@ use thiserror::Error;
 
 use super::authority::{Authority, AuthorityError};
 use super::metrics::IdentityMetrics;
+use super::roster::Roster;
+use super::rotation::Rotation;
 use super::server::ServerCertificate;
 use super::tokens::{TokenError, Tokens};
 
@@ -36,7 +39,7 @@ pub struct IdentitySettings {
 
     /// Names and addresses under which nodes reach the xDS port, separated by commas: then it speaks
     /// TLS with a certificate of the mesh's own authority, in place of --xds-tls-cert. Nodes need
-    /// DATA_DIR/ca/root.pem, or the roots of --ca-bundle, to believe it.
+    /// DATA_DIR/ca/bundle.pem to believe it.
     #[arg(
         long,
         env = "SEGUE_XDS_TLS_NAMES",
@@ -81,8 +84,24 @@ pub struct Membership {
     /// Of the xDS port, where it is the authority's.
     pub server: Option<Arc<ServerCertificate>>,
     pub tokens: Tokens,
+    /// Who holds what.
+    pub roster: Roster,
     pub ttl: Duration,
     pub metrics: IdentityMetrics,
+}
+
+/// Nothing of it is for logs.
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Membership").field(&self.authority.domain).finish()
+    }
+}
+
+impl Membership {
+    /// The way from one root to the next.
+    pub fn rotation(&self) -> Rotation {
+        Rotation { authority: Arc::clone(&self.authority), roster: self.roster.clone() }
+    }
 }
 
 /// An authority that cannot be opened.
@@ -132,6 +151,7 @@ impl IdentitySettings {
             authority,
             server: server.map(Arc::new),
             tokens: Tokens::open(data_dir)?,
+            roster: Roster::open(data_dir, SystemTime::now())?,
             ttl: Duration::from_secs(self.certificate_ttl_seconds),
             metrics,
         }))

@@ -53,13 +53,13 @@ fn a_workload_gets_a_certificate_for_its_own_key_that_the_mesh_believes() {
     let authority = embedded(&directory);
     let now = SystemTime::now();
     let issued = authority.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap();
-    let svid = judged(authority.bundle(), &issued.chain, now).unwrap();
+    let svid = judged(authority.trust().bundle(), &issued.chain, now).unwrap();
     assert_eq!(svid.id, cart());
     let seconds = |of: SystemTime| of.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     assert_eq!(seconds(svid.not_after), seconds(now + HOUR));
     assert!(seconds(svid.not_before) < seconds(now), "clocks of others may be behind");
     let late = now + HOUR + Duration::from_secs(5);
-    assert_eq!(judged(authority.bundle(), &issued.chain, late), Err(Refusal::Expired));
+    assert_eq!(judged(authority.trust().bundle(), &issued.chain, late), Err(Refusal::Expired));
     let again = authority.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap();
     assert_ne!(again.chain[0], issued.chain[0]);
 }
@@ -71,8 +71,8 @@ fn the_same_authority_is_there_after_a_restart_and_its_keys_are_this_users_alone
     let first = embedded(&directory);
     let issued = first.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap();
     let second = embedded(&directory);
-    assert_eq!(second.bundle(), first.bundle());
-    assert!(judged(second.bundle(), &issued.chain, now).is_ok());
+    assert_eq!(second.trust().bundle(), first.trust().bundle());
+    assert!(judged(second.trust().bundle(), &issued.chain, now).is_ok());
     let next = second.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap();
     assert_eq!(next.chain[1], issued.chain[1], "the intermediate is kept");
     for file in fs::read_dir(directory.path().join("ca")).unwrap() {
@@ -91,8 +91,8 @@ fn the_intermediate_is_made_anew_in_time() {
     let later = now + Duration::from_hours(24 * 200);
     let second = authority.issue(&cart(), &csr(|_| {}), HOUR, later).unwrap();
     assert_ne!(second.chain[1], first.chain[1]);
-    assert!(judged(authority.bundle(), &second.chain, later).is_ok());
-    assert_eq!(embedded(&directory).bundle(), authority.bundle());
+    assert!(judged(authority.trust().bundle(), &second.chain, later).is_ok());
+    assert_eq!(embedded(&directory).trust().bundle(), authority.trust().bundle());
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn the_authority_may_be_the_users_own() {
         let authority = open(certificate, key, bundle).unwrap();
         let issued = authority.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap();
         assert_eq!(issued.chain.len(), length);
-        assert!(judged(authority.bundle(), &issued.chain, now).is_ok(), "{certificate}");
+        assert!(judged(authority.trust().bundle(), &issued.chain, now).is_ok(), "{certificate}");
     }
     let wrong = |error: Option<AuthorityError>| error.unwrap().to_string();
     let error = wrong(open("intermediate.pem", "intermediate.key", None).err());

@@ -1,5 +1,6 @@
 //! `segue.identity.v1.IdentityService`: certificates for those who have shown who they are.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use segue_proto::identity::v1::identity_service_server::IdentityService;
@@ -36,13 +37,16 @@ impl IdentityService for Issuing {
         let node = request.node_id.clone();
         let metrics = membership.metrics.clone();
         let domain = membership.authority.domain.clone();
-        let authorities = membership.authority.bundle().iter().map(|it| it.to_vec()).collect();
+        let authority = Arc::clone(&membership.authority);
         // Disk and keys.
         let issued = spawn_blocking(move || issue(&membership, ticket.member(), &request)).await;
         let issued = issued.map_err(|error| Status::internal(error.to_string()))?;
         match issued {
             Ok((id, issued)) => {
                 metrics.issued();
+                // Not older than the certificate: what it leads to is among them.
+                let trust = authority.trust();
+                let authorities = trust.bundle().iter().map(|it| it.to_vec()).collect();
                 tracing::info!(%id, node, ?peer, "a certificate was issued");
                 Ok(Response::new(IssueResponse {
                     chain: issued.chain.iter().map(|it| it.to_vec()).collect(),
@@ -88,6 +92,9 @@ fn issue(
             redeemed.map_err(|error| ("token_file", Status::internal(error.to_string())))?;
         redeemed.map_err(|unfit| ("token", Status::unauthenticated(unfit.to_string())))?;
     }
+    let (root, until) = (issued.root.clone(), issued.not_after);
+    let noted = membership.roster.given(&request.node_id, asked.to_string(), root, until, now);
+    noted.map_err(|error| ("roster", Status::internal(error.to_string())))?;
     Ok((id, issued))
 }
 

@@ -8,6 +8,7 @@ mod loads;
 mod open;
 mod pace;
 mod reports;
+mod secrets;
 mod server;
 mod service;
 mod settings;

@@ -16,7 +16,7 @@ use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 
 use super::Settings;
-use crate::access::{Addresses, Connections, Share, Ticket, scattered};
+use crate::access::{Addresses, Connections, Member, Share, Ticket, scattered};
 use crate::metrics::StreamMetrics;
 
 /// How often streams are looked at.
@@ -247,6 +247,11 @@ impl Place {
         self.shared.metrics.opened(kind);
         self.known = Some((node_id, kind));
         Ok(())
+    }
+
+    /// Who the client has shown to be.
+    pub fn member(&self) -> Option<&Member> {
+        self.entry.ticket.member()
     }
 
     /// Whether the client may say that it is an instance of a service.

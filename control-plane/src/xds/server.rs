@@ -65,7 +65,8 @@ pub fn xds_services(
     let connections = Connections::new(settings.limits(), metrics.connections.clone());
     let open = OpenStreams::new(&settings, connections.clone(), metrics.clone(), drain);
     let shared = Arc::clone(&settings);
-    let ads = Ads { cache, fleet, open: open.clone(), metrics, settings: shared };
+    let membership = None;
+    let ads = Ads { cache, fleet, open: open.clone(), metrics, settings: shared, membership };
     let (loads, reports) = (LoadReports::new(ads.clone()), Reports::new(ads.clone()));
     XdsServices {
         ads: AdsService::new(ads),
@@ -92,6 +93,7 @@ impl XdsServices {
     /// The same, which issue certificates as well.
     #[must_use]
     pub fn issuing(mut self, membership: Option<Membership>) -> Self {
+        self.ads = self.ads.issuing(membership.clone());
         self.issuing = Issuing { membership };
         self
     }

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::frames::{Requests, Responses};
 use super::stream::{Ads, responses};
 use crate::access::Ticket;
+use crate::identity::Membership;
 
 const NAME: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
@@ -29,6 +30,11 @@ pub struct AdsService {
 impl AdsService {
     pub(super) fn new(ads: Ads) -> Self {
         Self { ads }
+    }
+
+    /// The same, which gives secrets as well.
+    pub(super) fn issuing(self, membership: Option<Membership>) -> Self {
+        Self { ads: Ads { membership, ..self.ads } }
     }
 
     fn answer(&self, request: Request<Body>) -> Response<Body> {

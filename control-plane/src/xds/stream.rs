@@ -14,6 +14,7 @@ use prost::Message;
 use segue_control_plane_core::compile::{NodeClass, NodeKind};
 use segue_control_plane_core::xds::{self as protocol, Malformed, Response, Session, Variant};
 use segue_shared::ids::Revision;
+use segue_shared::xds_names::IDENTITY_SECRET;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
@@ -22,10 +23,12 @@ use super::chunks::Chunks;
 use super::frames::Requests;
 use super::open::{OpenStreams, Place};
 use super::pace::Pace;
+use super::secrets::NodeSecrets;
 use super::snapshot_cache::{SnapshotCache, Snapshots};
 use super::status::{acked, introduction};
 use super::time_to_live::time_to_live;
 use crate::fleet::{Acked, Fleet, Presence, StreamKind};
+use crate::identity::Membership;
 use crate::metrics::StreamMetrics;
 
 /// Time for the first request of a stream.
@@ -46,6 +49,8 @@ pub(super) struct Ads {
     pub open: OpenStreams,
     pub metrics: StreamMetrics,
     pub settings: Arc<Settings>,
+    /// `None`: this control plane is no authority.
+    pub membership: Option<Membership>,
 }
 
 /// The responses of a stream, until it ends.
@@ -65,6 +70,7 @@ where
             return;
         };
         loop {
+            client.refresh_secrets().await;
             while let Some(response) = client.respond() {
                 let type_url = Arc::clone(&response.type_url);
                 let mut chunks = Chunks::<V>::of(response);
@@ -89,6 +95,8 @@ where
                     None => return,
                 },
                 Event::Snapshot => client.offer_newest(&ads.metrics),
+                // They are looked at before each response.
+                Event::Secrets => {}
                 Event::Alarm(Alarm::NoAnswer) => client.stop_waiting(&ads.metrics),
                 Event::Alarm(Alarm::Heartbeat) => client.beat(&ads.metrics),
                 Event::Alarm(Alarm::OldAge) => {
@@ -104,6 +112,7 @@ where
 enum Event<R> {
     Request(Result<Option<R>, Status>),
     Snapshot,
+    Secrets,
     Alarm(Alarm),
 }
 
@@ -134,6 +143,7 @@ struct Conversation<V: Variant> {
     /// Whether the session was offered a snapshot that it may not have begun.
     offered: bool,
     presence: Option<Presence>,
+    secrets: Option<NodeSecrets>,
     told: Acked,
     /// When what the session waits for is given up; counted from when it began to wait, or from the
     /// last response.
@@ -197,6 +207,10 @@ where
         let presence = ads.fleet.enter(introduction(&node, &class, place.peer()), StreamKind::Xds);
         tracing::debug!(node = node.id, peer = ?place.peer(), ?class, "stream opened");
 
+        let member = place.member().cloned();
+        let secrets = ads.membership.as_ref().map(|membership| {
+            NodeSecrets::of(membership, &node.id, class.service.clone(), member.as_ref())
+        });
         let snapshots = place.unless_stopped(ads.cache.watch(class)).await?;
         let mut snapshots = snapshots.ok_or_else(|| {
             ads.metrics.refused("classes");
@@ -222,6 +236,7 @@ where
             offered: false,
             snapshots,
             presence,
+            secrets,
             told: Acked::default(),
             answer_until: None,
             owes: false,
@@ -229,6 +244,9 @@ where
             pace: Pace::new(now),
             read_after: None,
         });
+        if let Some(secrets) = &client.secrets {
+            client.session.show_secrets(secrets.shown());
+        }
         client.receive(first, &ads.metrics)?;
         Ok(Some(client))
     }
@@ -250,6 +268,14 @@ where
 
     fn respond(&mut self) -> Option<Response> {
         self.beats.pop().or_else(|| self.session.respond())
+    }
+
+    async fn refresh_secrets(&mut self) {
+        let Some(secrets) = &mut self.secrets else { return };
+        let wants_identity = self.session.wants_secret(IDENTITY_SECRET);
+        if secrets.refresh(wants_identity).await {
+            self.session.show_secrets(secrets.shown());
+        }
     }
 
     fn pushed(&mut self) {
@@ -286,6 +312,9 @@ where
     }
 
     fn tell_fleet(&mut self) {
+        if let Some(secrets) = &self.secrets {
+            secrets.taken(&self.session);
+        }
         let Some(presence) = &self.presence else { return };
         if !self.session.is_waiting() {
             presence.holds(self.session.holding());
@@ -300,6 +329,12 @@ where
     async fn next_event(&mut self, requests: &mut Requests<V::Request>) -> Event<V::Request> {
         let read_after = self.read_after;
         let (at, alarm) = self.alarm();
+        let secrets = async {
+            match &mut self.secrets {
+                Some(secrets) => secrets.wait().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             request = async {
                 if let Some(at) = read_after {
@@ -308,6 +343,7 @@ where
                 requests.next().await
             } => Event::Request(request),
             true = self.snapshots.changed() => Event::Snapshot,
+            () = secrets => Event::Secrets,
             () = sleep_until(at) => Event::Alarm(alarm),
         }
     }

@@ -8,7 +8,7 @@ mod verifier;
 pub use bundle::{BundleError, TrustBundle, certificates};
 pub use refusal::{Refusal, reason_of};
 pub use svid::{Svid, SvidFault};
-pub use verifier::{Expected, MeshVerifier};
+pub use verifier::{Expected, MeshVerifier, leads_to_first};
 
 #[cfg(test)]
 mod tests;

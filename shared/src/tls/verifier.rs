@@ -14,7 +14,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::bundle::TrustBundle;
 use super::refusal::{MOST_CHAIN, MOST_CHAIN_BYTES, Refusal};
 use super::svid::Svid;
-use crate::spiffe::SpiffeId;
+use crate::spiffe::{SpiffeId, TrustDomain};
 
 /// Who the other end may be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +77,21 @@ impl MeshVerifier {
             Expected::Anyone | Expected::OneOf(_) => Ok(svid),
         }
     }
+}
+
+/// Whether a chain, the leaf first, leads to the first authority of its domain. The authority that
+/// signs now comes first: whoever leads to another one asks for a new certificate.
+pub fn leads_to_first(
+    bundle: &TrustBundle,
+    domain: &TrustDomain,
+    chain: &[CertificateDer<'_>],
+    algorithms: WebPkiSupportedAlgorithms,
+) -> bool {
+    let Some((leaf, above)) = chain.split_first() else { return false };
+    let Some(first) = bundle.authorities(domain).first() else { return false };
+    let Ok(first) = TrustBundle::new(domain.clone(), vec![first.clone()]) else { return false };
+    let verifier = MeshVerifier::new(Arc::new(first), Expected::Anyone, algorithms);
+    verifier.verify(leaf, above, KeyUsage::client_auth(), UnixTime::now()).is_ok()
 }
 
 fn refused(error: webpki::Error) -> Refusal {

@@ -35,6 +35,10 @@ pub struct Issued {
     pub draw: fn() -> f64,
     /// The place of the control plane that is asked.
     pub place: usize,
+    /// Time within which all ask for new certificates when another root signs.
+    pub spread: Duration,
+    /// How often the authorities had been told when the last certificate was asked for.
+    pub answered: u64,
 }
 
 impl Issued {
@@ -71,7 +75,33 @@ impl Issued {
         Ok(identity)
     }
 
-    /// When the next certificate is due.
+    /// Waits until the next certificate is due: in time before this one ends, or soon where another
+    /// root signs now. A control plane whose first root is not the one that signs is asked once for
+    /// each time that it tells its roots.
+    async fn due(&self) {
+        let mut tellings = self.mesh.tellings();
+        let usual = tokio::time::sleep(self.pause());
+        tokio::pin!(usual);
+        loop {
+            let told = *tellings.borrow_and_update();
+            let other = self.mesh.identity().is_some_and(|identity| !identity.is_by_signer);
+            if other && told != self.answered {
+                let soon = tokio::time::sleep(self.spread.mul_f64((self.draw)()));
+                tokio::select! {
+                    () = &mut usual => {}
+                    () = soon => {}
+                }
+                return;
+            }
+            tokio::select! {
+                () = &mut usual => return,
+                // The sender lives as long as the mesh.
+                _ = tellings.changed() => {}
+            }
+        }
+    }
+
+    /// When the next certificate is due in its usual time.
     fn pause(&self) -> Duration {
         let Some(identity) = self.mesh.identity() else { return Duration::ZERO };
         let now = SystemTime::now();
@@ -85,10 +115,12 @@ impl Issued {
 
 impl Source for Issued {
     async fn next(&mut self) -> Result<Identity, SourceError> {
-        tokio::time::sleep(self.pause()).await;
+        self.due().await;
+        let told = *self.mesh.tellings().borrow();
         let asked = self.ask().await;
-        if asked.is_err() {
-            self.place = self.place.wrapping_add(1);
+        match &asked {
+            Ok(_) => self.answered = told,
+            Err(_) => self.place = self.place.wrapping_add(1),
         }
         asked
     }

@@ -34,6 +34,9 @@ pub struct IdentitySettings {
     /// PEM file with the authorities of the mesh
     #[arg(long, env = "SEGUE_IDENTITY_BUNDLE", value_name = "FILE")]
     pub identity_bundle: Option<PathBuf>,
+    /// Seconds over which sidecars spread their requests when another root of the mesh signs
+    #[arg(long, env = "SEGUE_IDENTITY_SPREAD_SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub identity_spread_seconds: u32,
     /// What callers of the application have to show where the control plane does not say
     #[arg(long, env = "SEGUE_INBOUND_MTLS", value_enum, default_value = "strict")]
     pub inbound_mtls: Demand,
@@ -95,8 +98,16 @@ impl IdentitySettings {
             IdentitySource::ControlPlane => {
                 let Begin { control_planes, service, node_id, mesh, followed, draw } = begin;
                 let place = control_planes.first(&node_id);
-                let issued =
-                    Issued { control_planes, service, node_id, mesh: mesh.clone(), draw, place };
+                let issued = Issued {
+                    control_planes,
+                    service,
+                    node_id,
+                    mesh: mesh.clone(),
+                    draw,
+                    place,
+                    spread: Duration::from_secs(u64::from(self.identity_spread_seconds)),
+                    answered: 0,
+                };
                 let task = tokio::spawn(follow(issued, mesh.clone(), followed, draw, stop));
                 // Whoever comes before it is refused, which is told; there is no harm in it.
                 let _ = tokio::time::timeout(FIRST_TIME, mesh.joined()).await;

@@ -14,7 +14,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use segue_shared::spiffe::SpiffeId;
 use segue_shared::tls::{
-    BundleError, Expected, MeshVerifier, Svid, SvidFault, TrustBundle, certificates,
+    BundleError, Expected, MeshVerifier, Svid, SvidFault, TrustBundle, certificates, leads_to_first,
 };
 use thiserror::Error;
 
@@ -36,6 +36,10 @@ const TICKETS: usize = 8;
 /// the old one's.
 pub struct Identity {
     pub svid: Svid,
+    /// Whether its certificate leads to the first of the authorities, which is the one that signs
+    /// now.
+    pub is_by_signer: bool,
+    chain: Vec<CertificateDer<'static>>,
     server: Arc<ServerConfig>,
     shown: Arc<SingleCertAndKey>,
     bundle: Arc<TrustBundle>,
@@ -89,13 +93,32 @@ impl Identity {
             return Err(IdentityError::Domain(svid.id.domain().to_string()));
         }
         let signer = any_supported_type(key).map_err(IdentityError::Key)?;
-        let certified = CertifiedKey::new(chain, signer);
+        let certified = CertifiedKey::new(chain.clone(), signer);
         certified.keys_match().map_err(|_| IdentityError::OtherKey)?;
         let shown = Arc::new(SingleCertAndKey::from(certified));
-        let (bundle, provider) = (Arc::new(bundle), Arc::new(default_provider()));
-        let server = server(&shown, &bundle, &provider)?;
+        Self::of(svid, chain, shown, bundle, Arc::new(default_provider()))
+    }
+
+    /// The same certificate, of one who believes others.
+    pub fn believing(&self, authorities: &[u8]) -> Result<Self, IdentityError> {
+        let bundle = TrustBundle::from_pem(self.svid.id.domain().clone(), authorities)?;
+        let (chain, shown) = (self.chain.clone(), Arc::clone(&self.shown));
+        Self::of(self.svid.clone(), chain, shown, bundle, Arc::clone(&self.provider))
+    }
+
+    fn of(
+        svid: Svid,
+        chain: Vec<CertificateDer<'static>>,
+        shown: Arc<SingleCertAndKey>,
+        bundle: TrustBundle,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, IdentityError> {
+        let bundle = Arc::new(bundle);
+        let server = Arc::new(server(&shown, &bundle, &provider)?);
+        let algorithms = provider.signature_verification_algorithms;
+        let is_by_signer = leads_to_first(&bundle, svid.id.domain(), &chain, algorithms);
         let clients = Mutex::default();
-        Ok(Self { svid, server: Arc::new(server), shown, bundle, provider, clients })
+        Ok(Self { svid, is_by_signer, chain, server, shown, bundle, provider, clients })
     }
 
     pub fn id(&self) -> &SpiffeId {
@@ -132,10 +155,12 @@ impl Identity {
     }
 
     /// How a server outside of the mesh is called that knows it: its certificate leads to one of
-    /// these authorities (PEM) and names its host.
+    /// these authorities (PEM), or to one of the mesh, and names its host. No workload of the mesh
+    /// has a certificate that names a host.
     pub fn client_of(&self, authorities: &[u8]) -> Result<ClientConfig, IdentityError> {
         let mut roots = RootCertStore::empty();
-        for authority in certificates(authorities)? {
+        let own = self.bundle.authorities(self.svid.id.domain()).iter().cloned();
+        for authority in certificates(authorities)?.into_iter().chain(own) {
             roots.add(authority)?;
         }
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))

@@ -98,6 +98,7 @@ impl<W: Warm> Follower<W> {
     ) -> Self {
         let mut inbox = Inbox::default();
         inbox.follow_one_of(settings.control_planes.urls.len());
+        inbox.ask_for_authorities(settings.takes_authorities);
         inbox.stand_at(settings.locality.clone(), &settings.service);
         Self {
             questions,
@@ -207,7 +208,7 @@ impl<W: Warm> Follower<W> {
                     backoff.reset();
                     self.connected();
                     self.inbox.tell_time(SystemTime::now());
-                    match stream.take(response, &mut self.inbox).await {
+                    match stream.take(response, &mut self.inbox, &planes.mesh).await {
                         Ok(rejects) => self.refused(&rejects),
                         Err(status) => return Some(status),
                     }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use envoy_types::pb::google::protobuf::Any;
 use imbl::OrdMap;
 use segue_shared::ids::Revision;
-use segue_shared::xds_names::{SNAPSHOT_MARK, type_urls};
+use segue_shared::xds_names::{BUNDLE_SECRET, SNAPSHOT_MARK, type_urls};
 use segue_sidecar_core::compile::{Compiled, Link, Linker, Mark};
 use segue_sidecar_core::dns::{Query, Refresh};
 use segue_sidecar_core::reject::Reject;
@@ -24,7 +24,8 @@ use self::lower::LowerMarks;
 use crate::activate::Rejection;
 
 /// The types that we ask for, in the order in which we ask.
-pub(crate) const TYPES: [&str; 7] = [
+pub(crate) const TYPES: [&str; 8] = [
+    type_urls::SECRET,
     type_urls::CLUSTER,
     type_urls::ENDPOINT,
     type_urls::LISTENER,
@@ -36,8 +37,10 @@ pub(crate) const TYPES: [&str; 7] = [
 /// The types that other resources name, so that what is asked for follows what comes.
 pub(crate) const NAMED_TYPES: [&str; 3] =
     [type_urls::ENDPOINT, type_urls::ROUTE, type_urls::VIRTUAL_HOST];
-/// The types that control planes of other make may end the stream for.
-pub(crate) const OWN_TYPES: [&str; 2] = [type_urls::INBOUND, type_urls::SNAPSHOT_MARK];
+/// The types that control planes of other make may end the stream for; of secrets, they have others
+/// than ours.
+pub(crate) const OWN_TYPES: [&str; 3] =
+    [type_urls::SECRET, type_urls::INBOUND, type_urls::SNAPSHOT_MARK];
 /// All resources of a type.
 pub(crate) const WILDCARD: &str = "*";
 
@@ -150,6 +153,10 @@ pub(crate) struct Inbox {
     /// What is waited for did not come in time.
     overdue: bool,
     lower: LowerMarks,
+    /// Whether the authorities of the mesh come on the stream.
+    asks_for_authorities: bool,
+    /// Those that came last and were not yet taken, in PEM.
+    authorities: Option<Box<[u8]>>,
     /// How many control planes there are to go to.
     control_planes: usize,
 }
@@ -173,6 +180,8 @@ impl Default for Inbox {
             linked: false,
             overdue: false,
             lower: LowerMarks::default(),
+            asks_for_authorities: false,
+            authorities: None,
             control_planes: 1,
         }
     }
@@ -280,7 +289,8 @@ impl Inbox {
     pub fn restore(&mut self, saved: Vec<(String, String, Stored)>) {
         let mut hosts = Vec::new();
         for (type_url, name, stored) in saved {
-            let Some(type_url) = TYPES.into_iter().find(|known| *known == type_url) else {
+            let known = TYPES.into_iter().filter(|known| *known != type_urls::SECRET);
+            let Some(type_url) = known.into_iter().find(|known| *known == type_url) else {
                 continue;
             };
             let resource = Any { type_url: type_url.to_owned(), value: stored.bytes.to_vec() };
@@ -362,6 +372,16 @@ impl Inbox {
         self.linker.at(locality, service);
     }
 
+    /// Whether the authorities of the mesh are to come on the stream; they do not until this is told.
+    pub fn ask_for_authorities(&mut self, asks: bool) {
+        self.asks_for_authorities = asks;
+    }
+
+    /// Authorities that came since the last look, in PEM.
+    pub fn new_authorities(&mut self) -> Option<Box<[u8]>> {
+        self.authorities.take()
+    }
+
     /// How many control planes there are to go to; one until this is told.
     pub fn follow_one_of(&mut self, control_planes: usize) {
         self.control_planes = control_planes;
@@ -406,9 +426,11 @@ impl Inbox {
         NAMED_TYPES.into_iter().flat_map(of_type).collect()
     }
 
-    /// All good resources, for the disk.
+    /// All good resources, for the disk. Secrets live in memory alone.
     pub fn stored(&self) -> StoredResources {
-        self.stored.clone()
+        let mut stored = self.stored.clone();
+        stored.remove(type_urls::SECRET);
+        stored
     }
 
     /// Refused resources that still stand.
@@ -436,6 +458,10 @@ impl Inbox {
             (type_urls::VIRTUAL_HOST, _) => Some(self.linker.wanted_hosts()),
             (type_urls::ROUTE, _) => Some(self.linker.wanted_routes()),
             (type_urls::INBOUND, _) => Some(self.linker.wanted_inbound()),
+            (type_urls::SECRET, _) => {
+                let authorities = self.asks_for_authorities.then(|| BUNDLE_SECRET.to_owned());
+                Some(authorities.into_iter().collect())
+            }
             (type_urls::SNAPSHOT_MARK, _) => Some(BTreeSet::from([SNAPSHOT_MARK.to_owned()])),
             _ => None,
         }

@@ -31,6 +31,8 @@ pub struct XdsSettings {
     pub mark_timeout: Duration,
     /// Who is asked for the host names of clusters.
     pub dns: DnsSettings,
+    /// Whether the authorities of the mesh come from the control plane.
+    pub takes_authorities: bool,
 }
 
 impl XdsSettings {
@@ -47,6 +49,7 @@ impl XdsSettings {
             resource_timeout: Duration::from_secs(15),
             mark_timeout: Duration::from_secs(2),
             dns: DnsSettings::default(),
+            takes_authorities: false,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::inbox::Inbox;
 use super::settings::{XdsProtocol, XdsSettings};
 use super::sotw::SotwStream;
 use crate::control_plane::Dialed;
+use crate::tls::Mesh;
 
 /// Requests that wait for the control plane to read them. Each response makes at most four.
 const REQUESTS_WAITING: usize = 64;
@@ -109,25 +110,35 @@ impl Stream {
         }
     }
 
-    /// Gives a response to the inbox and sends what follows from it.
+    /// Gives a response to the inbox and sends what follows from it. What `mesh` is to believe it
+    /// believes before that is acknowledged.
     pub async fn take(
         &mut self,
         response: Response,
         inbox: &mut Inbox,
+        mesh: &Mesh,
     ) -> Result<Vec<Reject>, Status> {
         match (self, response) {
             (Self::Delta { state, requests, .. }, Response::Delta(response)) => {
                 let (follow, rejects) = state.receive(response, inbox);
+                believe(inbox, mesh);
                 send(requests, follow).await?;
                 Ok(rejects)
             }
             (Self::Sotw { state, requests, .. }, Response::Sotw(response)) => {
                 let (follow, rejects) = state.receive(response, inbox);
+                believe(inbox, mesh);
                 send(requests, follow).await?;
                 Ok(rejects)
             }
             _ => Err(Status::internal("a response of the other variant of xDS")),
         }
+    }
+}
+
+fn believe(inbox: &mut Inbox, mesh: &Mesh) {
+    if let Some(pem) = inbox.new_authorities() {
+        mesh.believe(pem);
     }
 }
 

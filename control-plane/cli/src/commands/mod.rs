@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod backup;
+pub mod certs;
 mod changes;
 pub mod completion;
 pub mod delete;

@@ -20,6 +20,7 @@ mod piece;
 mod problem;
 mod route;
 mod scope;
+pub mod secret;
 mod session;
 mod split;
 mod tcp;

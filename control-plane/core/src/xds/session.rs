@@ -21,7 +21,7 @@ use super::response::{Client, ResourceError, Response};
 use super::subscription::Subscription;
 use super::unasked::Unasked;
 use super::variant::{Heartbeat, Variant};
-use crate::snapshot::{Batch, Resources, XdsSnapshot};
+use crate::snapshot::{Batch, EncodedResource, Resources, XdsSnapshot};
 
 /// Most types of one stream.
 const MAX_TYPES: usize = 32;
@@ -55,6 +55,8 @@ pub struct Session<V> {
     target: Arc<XdsSnapshot>,
     /// What it is brought to next.
     next: Option<Arc<XdsSnapshot>>,
+    /// What is this client's alone.
+    secrets: Resources,
     nonces: u64,
     accepted: Revision,
     /// What was accepted before.
@@ -74,6 +76,7 @@ impl<V: Variant> Session<V> {
             subscriptions: BTreeMap::new(),
             target: snapshot,
             next: None,
+            secrets: Resources::new(),
             nonces: 0,
             accepted: Revision::NONE,
             accepted_before: Revision::NONE,
@@ -112,9 +115,8 @@ impl<V: Variant> Session<V> {
             // It asked for more of the same revision, and does not take it.
             self.accepted = self.accepted_before;
         }
-        let nothing = Resources::new();
-        let target = self.target.of_type(&type_url).unwrap_or(&nothing);
-        let dropped = V::subscribe(&mut subscription, request, first, target);
+        let target = self.resources(&type_url);
+        let dropped = V::subscribe(&mut subscription, request, first, &target);
         let too_many = subscription.names.len() > MAX_NAMES;
         if &*type_url == type_urls::ENDPOINT {
             let clusters = self.subscriptions.get(type_urls::CLUSTER);
@@ -130,6 +132,26 @@ impl<V: Variant> Session<V> {
         if snapshot.revision != Revision::NONE || self.target.revision == Revision::NONE {
             self.next = Some(snapshot);
         }
+    }
+
+    /// From now on these are the secrets that the client may ask for by name. They belong to no
+    /// snapshot: whoever has them gets new ones at once, in whichever pass it is.
+    pub fn show_secrets(&mut self, secrets: impl IntoIterator<Item = Arc<EncodedResource>>) {
+        let named = secrets.into_iter().map(|secret| (Arc::clone(secret.name()), secret));
+        self.secrets = named.collect();
+    }
+
+    /// Whether the client asked for a secret of this name.
+    pub fn wants_secret(&self, name: &str) -> bool {
+        let secrets = self.subscriptions.get(type_urls::SECRET);
+        secrets.is_some_and(|secrets| secrets.names.contains(name))
+    }
+
+    /// The secret of this name that the client has taken last, where it owes no answer about one.
+    pub fn taken_secret(&self, name: &str) -> Option<&Arc<EncodedResource>> {
+        let secrets = self.subscriptions.get(type_urls::SECRET)?;
+        let taken = || secrets.in_sync().find(|secret| &**secret.name() == name);
+        secrets.answers.accepted().then(taken).flatten()
     }
 
     /// The next response to send now. `None` until a request or a snapshot comes, or until what
@@ -227,6 +249,14 @@ impl<V: Variant> Session<V> {
         beats
     }
 
+    /// What the client is brought to, of one type.
+    fn resources(&self, type_url: &str) -> Resources {
+        if type_url == type_urls::SECRET {
+            return self.secrets.clone();
+        }
+        self.target.of_type(type_url).cloned().unwrap_or_default()
+    }
+
     /// A store that was never written to, lost or wrong, takes and replaces nothing of what a
     /// client runs on: it is told nothing until something is applied.
     fn is_silent(&self) -> bool {
@@ -308,9 +338,8 @@ impl<V: Variant> Session<V> {
     }
 
     fn send(&mut self, type_url: &str, part: Part) -> Option<Response> {
+        let target = &self.resources(type_url);
         let subscription = self.subscriptions.get_mut(type_url)?;
-        let nothing = Resources::new();
-        let target = self.target.of_type(type_url).unwrap_or(&nothing);
         let news = part.makes() && subscription.has_makes(target);
         let gone = part.breaks() && subscription.breaks() > 0;
         if subscription.answers.awaits() || !news && !gone {

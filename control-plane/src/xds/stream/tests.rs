@@ -24,7 +24,7 @@ fn ads() -> Ads {
     let (metrics, settings) = (StreamMetrics::default(), Settings::default());
     let open = OpenStreams::alone(&settings, &metrics);
     let (cache, fleet, settings) = (SnapshotCache::default(), Fleet::new(), Arc::new(settings));
-    Ads { cache, fleet, open, metrics, settings }
+    Ads { cache, fleet, open, metrics, settings, membership: None }
 }
 
 /// There are ten thousand of them.

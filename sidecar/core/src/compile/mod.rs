@@ -19,6 +19,7 @@ mod localities;
 mod resource;
 mod route;
 mod route_match;
+mod secret;
 mod tcp;
 mod tls;
 
@@ -30,4 +31,5 @@ pub use link::{Link, Linker};
 pub use listener::{Direction, Listener, RouteSource};
 pub use resource::{Compiled, Mark, compile};
 pub use route::{HostResource, HostSpec, RouteConfig};
+pub use secret::Authorities;
 pub use tcp::TcpSpec;

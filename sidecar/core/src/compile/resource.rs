@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::Message;
 use segue_proto::extension::v1::{self as pb, SnapshotMark};
 use segue_shared::ids::Revision;
@@ -16,6 +17,7 @@ use super::endpoint::{Assignment, assignment};
 use super::inbound::{Inbound, inbound};
 use super::listener::{Listener, listener};
 use super::route::{HostResource, RouteConfig, host_resource, route_config};
+use super::secret::{Authorities, authorities};
 use crate::reject::{Fault, Reject};
 
 /// A compiled resource.
@@ -27,6 +29,7 @@ pub enum Compiled {
     Cluster(Arc<ClusterSpec>),
     Assignment(Arc<Assignment>),
     Inbound(Inbound),
+    Authorities(Authorities),
     Mark(Mark),
 }
 
@@ -47,6 +50,7 @@ impl Compiled {
             Self::Cluster(cluster) => &cluster.name,
             Self::Assignment(assignment) => &assignment.name,
             Self::Inbound(inbound) => &inbound.service,
+            Self::Authorities(authorities) => &authorities.name,
             Self::Mark(_) => xds_names::SNAPSHOT_MARK,
         }
     }
@@ -81,6 +85,10 @@ pub fn compile(type_url: &str, name: Option<&str>, value: &[u8]) -> Result<Compi
         type_urls::INBOUND => decode(value).and_then(|message: pb::Inbound| {
             own_name.clone_from(&message.service);
             inbound(&message).map(Compiled::Inbound)
+        }),
+        type_urls::SECRET => decode(value).and_then(|message: Secret| {
+            own_name.clone_from(&message.name);
+            authorities(&message).map(Compiled::Authorities)
         }),
         type_urls::SNAPSHOT_MARK => decode(value).map(|message: SnapshotMark| {
             own_name.push_str(xds_names::SNAPSHOT_MARK);

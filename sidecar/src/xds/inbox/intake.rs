@@ -102,6 +102,13 @@ impl Inbox {
         stored: Stored,
     ) -> Result<(), Reject> {
         let name = compiled.name().to_owned();
+        if let Compiled::Authorities(authorities) = compiled {
+            // They wait for no mark: whoever is late with them refuses those who are not.
+            self.authorities = Some(authorities.pem);
+            self.rejected.remove(&(type_url, name.clone()));
+            self.stored.entry(type_url).or_default().insert(name.into(), stored);
+            return Ok(());
+        }
         let mark = match &compiled {
             Compiled::Mark(mark) => Some(*mark),
             _ => None,
@@ -183,6 +190,10 @@ impl Inbox {
         self.rejected.remove(&(type_url, name.to_owned()));
         if type_url == type_urls::VIRTUAL_HOST {
             self.contested.remove(name);
+        }
+        if type_url == type_urls::SECRET {
+            // Who was believed still is: nobody could be called otherwise.
+            return;
         }
         let stored = self.stored.get_mut(type_url).and_then(|of_type| of_type.remove(name));
         if stored.is_some() {

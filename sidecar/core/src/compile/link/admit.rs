@@ -23,7 +23,8 @@ pub(super) struct KeptHost {
 }
 
 impl Linker {
-    /// Takes a resource in place of the one of its type and name. Marks are not kept here.
+    /// Takes a resource in place of the one of its type and name. Marks are not kept here, nor are
+    /// authorities.
     pub fn put(&mut self, resource: Compiled) -> Result<(), Reject> {
         match resource {
             Compiled::Listener(it) => {
@@ -58,7 +59,7 @@ impl Linker {
             }
             Compiled::Assignment(it) => drop(self.assignments.insert(Arc::clone(&it.name), it)),
             Compiled::Inbound(it) => self.inbound = Some(it.mtls),
-            Compiled::Mark(_) => {}
+            Compiled::Mark(_) | Compiled::Authorities(_) => {}
         }
         Ok(())
     }
