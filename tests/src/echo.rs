@@ -20,9 +20,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -152,7 +156,13 @@ fn grpc_echo(request: Request<Incoming>) -> Response<Body> {
 }
 
 /// Agrees without a look at the key; no one here checks it.
+/// Agrees as RFC 6455 says, and sends back whatever comes.
 fn websocket(request: Request<Incoming>) -> Response<Body> {
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).map_or(&[][..], HeaderValue::as_bytes);
+    let accept = BASE64_STANDARD.encode(digest(
+        &SHA1_FOR_LEGACY_USE_ONLY,
+        &[key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat(),
+    ));
     tokio::spawn(async move {
         let Ok(switched) = hyper::upgrade::on(request).await else { return };
         let (mut from, mut to) = tokio::io::split(TokioIo::new(switched));
@@ -165,7 +175,7 @@ fn websocket(request: Request<Incoming>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert("sec-websocket-accept", HeaderValue::from_static("y"));
+    headers.extend(HeaderValue::try_from(accept).ok().map(|it| (SEC_WEBSOCKET_ACCEPT, it)));
     response
 }
 

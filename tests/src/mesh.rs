@@ -34,19 +34,32 @@ pub struct Mesh {
 impl Mesh {
     /// Starts a control plane with an empty store that asks nobody who they are.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(true)
+        Self::start_with(Door::Open)
     }
 
     /// Starts one as users do, with the tokens of its first start; sidecars get the join token, the
     /// command line that of the operator.
     pub fn start_with_tokens() -> io::Result<Self> {
-        Self::start_with(false)
+        Self::start_with(Door::Tokens)
     }
 
-    fn start_with(insecure_dev: bool) -> io::Result<Self> {
+    /// Starts one whose xDS port speaks TLS by the mesh's own authority, so that a sidecar's
+    /// certificate says who it is. Sidecars know the root of the first start alone.
+    pub fn start_with_identities() -> io::Result<Self> {
+        let mesh = Self::start_with(Door::Identities)?;
+        fs::copy(mesh.dir().join("control-plane/ca/root.pem"), mesh.first_root())?;
+        Ok(mesh)
+    }
+
+    /// The root of the first start, where the xDS port speaks TLS.
+    fn first_root(&self) -> PathBuf {
+        self.dir().join("first-root.pem")
+    }
+
+    fn start_with(door: Door) -> io::Result<Self> {
         let binaries = Binaries::find()?;
         let dir = tempfile::Builder::new().prefix("segue-").tempdir()?;
-        let control_plane = ControlPlane::start(&binaries, dir.path(), insecure_dev)?;
+        let control_plane = ControlPlane::start(&binaries, dir.path(), door)?;
         Ok(Self { binaries, control_plane, replicas: Vec::new(), _etcd: None, dir })
     }
 
@@ -121,13 +134,18 @@ impl Mesh {
         let data_dir = self.dir().join(node_id);
         fs::create_dir_all(&data_dir)?;
         let control_planes = std::iter::once(&self.control_plane).chain(&self.replicas);
+        let root = Some(self.first_root()).filter(|root| root.exists());
+        let scheme = if root.is_some() { "https" } else { "http" };
         let xds: Vec<String> =
-            control_planes.map(|one| format!("http://{}", one.xds_address)).collect();
+            control_planes.map(|one| format!("{scheme}://{}", one.xds_address)).collect();
         let mut program = Program::new(node_id, self.binaries.sidecar(), self.dir())
             .flag("--version", "v1")
             .flag("--node-id", node_id)
             .flag("--control-plane", xds.join(","))
             .flag("--data-dir", &data_dir);
+        if let Some(root) = root {
+            program = program.flag("--control-plane-ca", root);
+        }
         for (flag, otherwise) in [("--service", "caller"), ("--app-address", "127.0.0.1:9")] {
             if !flags.iter().any(|(given, _)| *given == flag) {
                 program = program.flag(flag, otherwise);
@@ -193,6 +211,14 @@ impl Mesh {
     }
 }
 
+/// Who is let in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Tokens,
+    Identities,
+}
+
 /// A running control plane.
 pub struct ControlPlane {
     program: Program,
@@ -203,14 +229,16 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    fn start(binaries: &Binaries, dir: &Path, insecure_dev: bool) -> io::Result<Self> {
+    fn start(binaries: &Binaries, dir: &Path, door: Door) -> io::Result<Self> {
         let data_dir = dir.join("control-plane");
         fs::create_dir_all(&data_dir)?;
         let mut program = Program::new("control-plane", binaries.control_plane(), dir)
             .flag("--data-dir", &data_dir);
-        if insecure_dev {
-            program = program.arg("--insecure-dev");
-        }
+        program = match door {
+            Door::Open => program.arg("--insecure-dev"),
+            Door::Tokens => program,
+            Door::Identities => program.flag("--xds-tls-names", "127.0.0.1"),
+        };
         Self::start_program(&program)
     }
 

@@ -75,7 +75,9 @@ async fn grpc(target: SocketAddr, service: &str, stopping: Arc<AtomicBool>) -> R
     let body = StreamBody::new(messages).boxed_unsync();
     let mut call =
         call(Protocol::Http2, target, service, "/test.Test/Echo", &headers, body).await?;
-    let (mut bytes, mut status) = (0, None);
+    // An answer without messages may have it in its head.
+    let (mut bytes, mut status) = (0, call.answer.headers().get("grpc-status").cloned());
+    let reason = call.answer.headers().get("grpc-message").cloned();
     while let Some(frame) = timeout(PATIENCE, call.answer.body_mut().frame()).await.transpose() {
         let frame = frame.map_err(|_| format!("nothing came after {bytes} bytes"))?;
         let frame = frame.map_err(|error| format!("after {bytes} bytes: {error}"))?;
@@ -89,7 +91,7 @@ async fn grpc(target: SocketAddr, service: &str, stopping: Arc<AtomicBool>) -> R
     }
     let sent = sent.load(Ordering::Relaxed);
     if status.as_ref().is_none_or(|status| status != "0") {
-        return Err(format!("status {status:?} after {bytes} bytes"));
+        return Err(format!("status {status:?}, {reason:?}, after {bytes} bytes"));
     }
     let came = (bytes / MESSAGE.len()) as u64;
     if came == sent { Ok(came) } else { Err(format!("{came} messages came of {sent}")) }
