@@ -5,6 +5,7 @@ mod envoy;
 mod envoy_follows;
 mod envoy_mtls;
 mod envoy_process;
+mod envoy_sds;
 mod envoy_sessions;
 mod envoy_traffic;
 mod faults;
