@@ -39,6 +39,15 @@ metadata: {name: calls}
 spec:
   targetRef: {kind: Service, name: calls}
   tls: {mode: Mesh}
+---
+apiVersion: segue.dev/v1alpha1
+kind: Route
+metadata: {name: calls}
+spec:
+  targetRef: {name: calls}
+  rules:
+    - backendRefs: [{name: calls, version: v1}]
+      timeouts: {request: 0s}
 ";
 
 /// 200 connections, a long stream of gRPC and a long WebSocket.

@@ -228,13 +228,13 @@ impl Authority {
             bundle.extend(read_certificates(&Roots::files(&self.directory, beside).0)?);
         }
         TrustBundle::new(self.domain.clone(), bundle.clone())?;
-        if next.signs != before.signs {
+        if next.signs == before.signs {
+            next.save(&self.directory)?;
+        } else {
             let root = Signer::read(&certificate, &key)?;
             let intermediate = new_intermediate(&self.domain, &self.directory, &root, now)?;
             next.save(&self.directory)?;
             (signing.root, signing.intermediate) = (root, Arc::new(intermediate));
-        } else {
-            next.save(&self.directory)?;
         }
         // A root that nobody believes any more is of use to nobody.
         if let Some(gone) = before.beside.filter(|it| next.beside.is_none() && *it != next.signs) {

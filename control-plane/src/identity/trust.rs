@@ -1,5 +1,7 @@
 //! Whom the mesh believes at one moment.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -42,8 +44,12 @@ impl Trust {
 
 /// The SHA-256 of a certificate in hexadecimal digits, as `openssl x509 -fingerprint` has it.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = digest(&SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::new();
+    for byte in digest(&SHA256, certificate).as_ref() {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 /// One certificate in PEM.

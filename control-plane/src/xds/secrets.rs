@@ -13,7 +13,7 @@ use segue_shared::spiffe::SpiffeId;
 use segue_shared::xds_names::{BUNDLE_SECRET, IDENTITY_SECRET};
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::access::Member;
@@ -87,19 +87,27 @@ impl NodeSecrets {
         [Arc::clone(&self.authorities)].into_iter().chain(identity)
     }
 
-    /// Waits until [`Self::refresh`] may have something new. May be dropped and called again.
-    pub async fn wait(&mut self) {
-        let due = async {
-            match self.due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            // The sender lives as long as the membership.
-            _ = self.trust.changed() => self.trust.mark_changed(),
-            () = due => {}
-        }
+    /// Waits until others are to be believed. May be dropped and called again.
+    pub async fn changed(&mut self) {
+        // The sender lives as long as the membership.
+        let _ = self.trust.changed().await;
+        self.trust.mark_changed();
+    }
+
+    /// When the identity is made anew, or tried again.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whether [`Self::refresh`] has something to do.
+    pub fn are_due(&self, wants_identity: bool) -> bool {
+        self.trust.has_changed().unwrap_or(false)
+            || self.is_due() && (wants_identity || self.due.is_some())
+    }
+
+    /// Whether an identity would be made now, if it is wanted.
+    fn is_due(&self) -> bool {
+        self.due.map_or(self.identity.is_none(), |due| due <= Instant::now())
     }
 
     /// Brings the secrets up to date; whether there are others now.
@@ -114,10 +122,7 @@ impl NodeSecrets {
                 self.due = Some(Instant::now());
             }
         }
-        let is_due = match self.due {
-            Some(due) => due <= Instant::now(),
-            None => self.identity.is_none(),
-        };
+        let is_due = self.is_due();
         if is_due && !wants_identity {
             // Nobody has a use for it.
             (self.identity, self.due) = (None, None);

@@ -70,7 +70,9 @@ where
             return;
         };
         loop {
-            client.refresh_secrets().await;
+            if client.has_new_secrets() {
+                Box::pin(client.refresh_secrets()).await;
+            }
             while let Some(response) = client.respond() {
                 let type_url = Arc::clone(&response.type_url);
                 let mut chunks = Chunks::<V>::of(response);
@@ -96,7 +98,7 @@ where
                 },
                 Event::Snapshot => client.offer_newest(&ads.metrics),
                 // They are looked at before each response.
-                Event::Secrets => {}
+                Event::Secrets | Event::Alarm(Alarm::Secrets) => {}
                 Event::Alarm(Alarm::NoAnswer) => client.stop_waiting(&ads.metrics),
                 Event::Alarm(Alarm::Heartbeat) => client.beat(&ads.metrics),
                 Event::Alarm(Alarm::OldAge) => {
@@ -123,6 +125,8 @@ enum Alarm {
     NoAnswer,
     /// Resources with a time to live are to be renewed.
     Heartbeat,
+    /// An identity that was given is to be renewed.
+    Secrets,
     OldAge,
 }
 
@@ -143,7 +147,7 @@ struct Conversation<V: Variant> {
     /// Whether the session was offered a snapshot that it may not have begun.
     offered: bool,
     presence: Option<Presence>,
-    secrets: Option<NodeSecrets>,
+    secrets: Option<Box<NodeSecrets>>,
     told: Acked,
     /// When what the session waits for is given up; counted from when it began to wait, or from the
     /// last response.
@@ -209,7 +213,8 @@ where
 
         let member = place.member().cloned();
         let secrets = ads.membership.as_ref().map(|membership| {
-            NodeSecrets::of(membership, &node.id, class.service.clone(), member.as_ref())
+            let (id, service) = (&node.id, class.service.clone());
+            Box::new(NodeSecrets::of(membership, id, service, member.as_ref()))
         });
         let snapshots = place.unless_stopped(ads.cache.watch(class)).await?;
         let mut snapshots = snapshots.ok_or_else(|| {
@@ -268,6 +273,11 @@ where
 
     fn respond(&mut self) -> Option<Response> {
         self.beats.pop().or_else(|| self.session.respond())
+    }
+
+    fn has_new_secrets(&self) -> bool {
+        let wants_identity = self.session.wants_secret(IDENTITY_SECRET);
+        self.secrets.as_ref().is_some_and(|secrets| secrets.are_due(wants_identity))
     }
 
     async fn refresh_secrets(&mut self) {
@@ -331,7 +341,7 @@ where
         let (at, alarm) = self.alarm();
         let secrets = async {
             match &mut self.secrets {
-                Some(secrets) => secrets.wait().await,
+                Some(secrets) => secrets.changed().await,
                 None => std::future::pending().await,
             }
         };
@@ -354,7 +364,9 @@ where
         self.answer_until = self.session.is_waiting().then_some(until);
         let answer = self.answer_until.map(|until| (until, Alarm::NoAnswer));
         let beat = self.beat.as_ref().map(|beat| (beat.at, Alarm::Heartbeat));
-        let first = [answer, beat].into_iter().flatten().min_by_key(|(at, _)| *at);
+        let due = self.secrets.as_ref().and_then(|secrets| secrets.due());
+        let due = due.map(|due| (due, Alarm::Secrets));
+        let first = [answer, beat, due].into_iter().flatten().min_by_key(|(at, _)| *at);
         first.filter(|(at, _)| *at < self.until).unwrap_or((self.until, Alarm::OldAge))
     }
 }

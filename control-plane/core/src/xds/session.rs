@@ -56,6 +56,8 @@ pub struct Session<V> {
     /// What it is brought to next.
     next: Option<Arc<XdsSnapshot>>,
     /// What is this client's alone.
+    own_secrets: Resources,
+    /// Those, and what of secrets is in `target`.
     secrets: Resources,
     nonces: u64,
     accepted: Revision,
@@ -74,9 +76,10 @@ impl<V: Variant> Session<V> {
         Self {
             client,
             subscriptions: BTreeMap::new(),
+            secrets: snapshot.of_type(type_urls::SECRET).cloned().unwrap_or_default(),
             target: snapshot,
             next: None,
-            secrets: Resources::new(),
+            own_secrets: Resources::new(),
             nonces: 0,
             accepted: Revision::NONE,
             accepted_before: Revision::NONE,
@@ -134,11 +137,12 @@ impl<V: Variant> Session<V> {
         }
     }
 
-    /// From now on these are the secrets that the client may ask for by name. They belong to no
-    /// snapshot: whoever has them gets new ones at once, in whichever pass it is.
+    /// From now on these are secrets that this client alone may ask for, beside those of the snapshot.
+    /// Whoever has them gets new ones at once, in whichever pass it is.
     pub fn show_secrets(&mut self, secrets: impl IntoIterator<Item = Arc<EncodedResource>>) {
         let named = secrets.into_iter().map(|secret| (Arc::clone(secret.name()), secret));
-        self.secrets = named.collect();
+        self.own_secrets = named.collect();
+        self.gather_secrets();
     }
 
     /// Whether the client asked for a secret of this name.
@@ -168,6 +172,7 @@ impl<V: Variant> Session<V> {
                 self.note_accepted();
             }
             self.target = self.next.take()?;
+            self.gather_secrets();
             self.given_up = false;
         }
     }
@@ -247,6 +252,16 @@ impl<V: Variant> Session<V> {
             });
         }
         beats
+    }
+
+    fn gather_secrets(&mut self) {
+        let shared = self.target.of_type(type_urls::SECRET).cloned().unwrap_or_default();
+        self.secrets = if self.own_secrets.is_empty() {
+            // The very map that all have.
+            shared
+        } else {
+            self.own_secrets.clone().union(shared)
+        };
     }
 
     /// What the client is brought to, of one type.

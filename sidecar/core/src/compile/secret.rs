@@ -37,3 +37,45 @@ fn inline(source: &DataSource) -> Option<&[u8]> {
         Specifier::Filename(_) | Specifier::EnvironmentVariable(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, TlsCertificate,
+    };
+
+    use super::*;
+
+    fn secret(what: Type) -> Secret {
+        Secret { name: "ROOTCA".to_owned(), r#type: Some(what) }
+    }
+
+    fn believe(pem: &str) -> Secret {
+        let specifier = Some(Specifier::InlineBytes(pem.as_bytes().to_vec()));
+        secret(Type::ValidationContext(CertificateValidationContext {
+            trusted_ca: Some(DataSource { specifier, ..DataSource::default() }),
+            ..CertificateValidationContext::default()
+        }))
+    }
+
+    #[test]
+    fn what_names_nobody_to_believe_is_refused_by_its_place() {
+        let key = secret(Type::TlsCertificate(TlsCertificate::default()));
+        let nothing = secret(Type::ValidationContext(CertificateValidationContext::default()));
+        for (message, place, reason) in [
+            (key, "type", "must be validation_context"),
+            (nothing, "validation_context.trusted_ca", "must be inline"),
+            (believe(""), "validation_context.trusted_ca", "holds no certificate in PEM"),
+            (believe("no PEM"), "validation_context.trusted_ca", "holds no certificate in PEM"),
+            (
+                believe("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+                "validation_context.trusted_ca",
+                "certificate 1 cannot be an authority",
+            ),
+        ] {
+            let reject = authorities(&message).unwrap_err().reject("Secret", "ROOTCA");
+            assert_eq!(reject.field_path, place);
+            assert!(reject.reason.contains(reason), "{reject}");
+        }
+    }
+}

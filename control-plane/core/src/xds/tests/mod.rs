@@ -7,6 +7,7 @@ mod heartbeat;
 mod mesh;
 mod names;
 mod schedule;
+mod secrets;
 mod sotw;
 mod wire;
 mod world;
