@@ -3,6 +3,7 @@
 
 mod clients;
 mod grpc;
+mod grpc_mtls;
 mod paths;
 mod script;
 mod tls;

@@ -41,7 +41,8 @@ impl Way {
     }
 }
 
-fn script(name: &str) -> PathBuf {
+/// A program of this folder.
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/scripts").join(name)
 }
 

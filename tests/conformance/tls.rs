@@ -109,6 +109,20 @@ fn python_is_let_in_with_a_good_certificate_only() {
     }
 }
 
+#[test]
+fn sslyze_finds_nothing() {
+    let Some(python) = peers::or_skip(peers::python_with("sslyze")) else { return };
+    let _turn = alone();
+    let mesh = Mesh::start().unwrap();
+    let dir = mesh.dir().join("certificates");
+    let authority = Authority::new(&dir).unwrap();
+    let (sidecar, _app) = strict(&mesh, &authority);
+    authority.of_service("caller").unwrap();
+    let arguments = [sidecar.inbound.to_string(), dir.to_string_lossy().into_owned()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    assert_eq!(pass(&python, "tls_scan.py", &arguments), 14);
+}
+
 /// What `openssl s_client` says that sends a request.
 fn s_client(target: SocketAddr, dir: &Path, flags: &[&str]) -> (bool, String) {
     let file = |name: &str| dir.join(name).to_string_lossy().into_owned();

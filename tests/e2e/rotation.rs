@@ -114,7 +114,7 @@ fn issued(mesh: &Mesh, app: &Application) -> [Sidecar; 3] {
 #[test]
 fn the_root_of_the_mesh_is_replaced_without_a_failed_request() {
     let _turn = alone();
-    let mesh = Mesh::start_with_identities().unwrap();
+    let mut mesh = Mesh::start_with_identities().unwrap();
     let app = mesh.echo("v1").unwrap();
     let members = issued(&mesh, &app);
     let before = authority(&mesh);
@@ -141,6 +141,19 @@ fn the_root_of_the_mesh_is_replaced_without_a_failed_request() {
     for sidecar in &members {
         assert_eq!(sidecar.counted("segue_tls_refusals_total").unwrap(), 0);
     }
+    // They know the old root alone by their settings, and the control plane shows the new one.
+    let streams = || {
+        let opened = |it: &Sidecar| it.counted("segue_xds_streams").unwrap();
+        members.iter().map(opened).collect::<Vec<u64>>()
+    };
+    let opened = streams();
+    mesh.control_plane().restart().unwrap();
+    wait::until("all are connected again", PATIENCE, || {
+        let again = streams().iter().zip(&opened).all(|(now, before)| now > before);
+        let connected = |it: &Sidecar| it.counted("segue_control_plane_connected").unwrap() == 1;
+        (again && members.iter().all(connected)).then_some(())
+    })
+    .unwrap();
 }
 
 /// The control plane dies while all believe both roots; what it had begun it ends.

@@ -21,9 +21,10 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::files;
+use super::certificate::{is_signed_by, not_after, pem};
+use super::files::{self, FileError};
 use super::roots::{Phase, Roots};
-use super::trust::{Trust, pem};
+use super::trust::Trust;
 
 const DAY: Duration = Duration::from_hours(24);
 const ROOT_LIFE: Duration = Duration::from_hours(24 * 3650);
@@ -65,6 +66,8 @@ pub enum AuthorityError {
     File { file: PathBuf, source: io::Error },
     #[error("{}: {reason}", .file.display())]
     Content { file: PathBuf, reason: String },
+    #[error(transparent)]
+    Kept(#[from] FileError),
     #[error("a certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
     #[error("the authorities of the mesh: {0}")]
@@ -412,25 +415,10 @@ pub(super) fn serial() -> Result<SerialNumber, AuthorityError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// The end of a certificate.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
 fn has_key(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     parsed
         .is_ok_and(|(_, certificate)| certificate.public_key().raw == key.subject_public_key_info())
-}
-
-/// By name: whoever keeps both files can be believed to have made them.
-pub(super) fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
-    let read = |der| x509_parser::parse_x509_certificate(der).ok().map(|(_, it)| it);
-    read(certificate).zip(read(issuer)).is_some_and(|(certificate, issuer)| {
-        certificate.issuer().as_raw() == issuer.subject().as_raw()
-    })
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {

@@ -3,7 +3,18 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A file that cannot be kept, or read again.
+#[derive(Debug, Error)]
+pub enum FileError {
+    #[error("{}: {source}", .file.display())]
+    File { file: PathBuf, source: io::Error },
+    #[error("{}: {reason}", .file.display())]
+    Content { file: PathBuf, reason: String },
+}
 
 /// Puts a file in place of the one of its name, mode 0600, on disk when this returns.
 pub fn replace(file: &Path, content: &[u8]) -> io::Result<()> {

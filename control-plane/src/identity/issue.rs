@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 
 use super::authority::{Authority, AuthorityError, at, serial};
-use super::trust::pem;
+use super::certificate::pem;
 
 /// Clocks of others may be behind.
 const BACKDATE: Duration = Duration::from_mins(1);

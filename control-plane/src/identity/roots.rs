@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::authority::AuthorityError;
-use super::files;
+use super::files::{self, FileError};
 
 const FILE: &str = "roots.json";
 /// The root of a first start.
@@ -59,21 +58,22 @@ impl Roots {
     }
 
     /// Those of an authority's directory. Blocks.
-    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+    pub fn open(directory: &Path) -> Result<Self, FileError> {
         let file = directory.join(FILE);
         match fs::read(&file) {
-            Ok(content) => serde_json::from_slice(&content).map_err(|error| {
-                AuthorityError::Content { file: file.clone(), reason: error.to_string() }
+            Ok(content) => serde_json::from_slice(&content).map_err(|error| FileError::Content {
+                file: file.clone(),
+                reason: error.to_string(),
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::first()),
-            Err(source) => Err(AuthorityError::File { file, source }),
+            Err(source) => Err(FileError::File { file, source }),
         }
     }
 
     /// From now on it is so, also after a crash. Blocks.
-    pub fn save(&self, directory: &Path) -> Result<(), AuthorityError> {
+    pub fn save(&self, directory: &Path) -> Result<(), FileError> {
         let file = directory.join(FILE);
-        let fail = |source| AuthorityError::File { file: file.clone(), source };
+        let fail = |source| FileError::File { file: file.clone(), source };
         let content = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
         files::replace(&file, &content).map_err(fail)
     }

@@ -8,6 +8,7 @@ use segue_control_plane_core::compile::secret;
 use segue_shared::shutdown::DrainSignal;
 
 use super::authority::{Authority, AuthorityError};
+use super::metrics::IdentityMetrics;
 use super::roots::{Phase, Roots};
 use super::roster::{Goal, Laggard, Roster};
 use super::trust::Trust;
@@ -22,6 +23,7 @@ const SHORTEST_STEP: Duration = Duration::from_secs(3);
 pub struct Rotation {
     pub authority: Arc<Authority>,
     pub roster: Roster,
+    pub metrics: IdentityMetrics,
 }
 
 /// How it stands.
@@ -57,7 +59,9 @@ impl Rotation {
             Phase::Steady | Phase::Distribute | Phase::Drop => Goal::Believe(version.version()),
             Phase::Issue => Goal::Show(&signer),
         };
-        let behind = self.roster.behind(goal, without_absent || phase == Phase::Steady, now);
+        // Whoever is away and believes too much is told when it comes back.
+        let without_absent = without_absent || matches!(phase, Phase::Steady | Phase::Drop);
+        let behind = self.roster.behind(goal, without_absent, now);
         Standing { roots, trust, behind }
     }
 
@@ -78,9 +82,15 @@ impl Rotation {
     /// The next step, where it is safe.
     fn step(&self, now: SystemTime) -> Result<Option<Roots>, AuthorityError> {
         let Some(roots) = self.authority.roots() else { return Ok(None) };
+        if roots.phase == Phase::Steady {
+            self.metrics.rotation(0, 0);
+            return Ok(None);
+        }
+        let behind = self.standing(now).behind.len();
+        self.metrics.rotation(roots.phase as u64, behind);
         // A clock that was set back may say anything.
         let lasts = now.duration_since(roots.since()).is_ok_and(|it| it < SHORTEST_STEP);
-        if roots.phase == Phase::Steady || lasts || !self.standing(now).behind.is_empty() {
+        if lasts || behind > 0 {
             return Ok(None);
         }
         self.authority.go_on(roots.without_absent, now).map(Some)

@@ -100,7 +100,11 @@ impl fmt::Debug for Membership {
 impl Membership {
     /// The way from one root to the next.
     pub fn rotation(&self) -> Rotation {
-        Rotation { authority: Arc::clone(&self.authority), roster: self.roster.clone() }
+        Rotation {
+            authority: Arc::clone(&self.authority),
+            roster: self.roster.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 

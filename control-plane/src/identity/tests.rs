@@ -154,3 +154,67 @@ fn the_authority_may_be_the_users_own() {
     let error = wrong(open("nothing.pem", "root.key", None).err());
     assert!(error.contains("nothing.pem"), "{error}");
 }
+
+/// Whatever was issued is believed from one step to the next; what the old root has signed ends with
+/// the last step, and a restart comes back to the step that was reached.
+#[test]
+fn each_step_of_a_rotation_believes_what_the_one_before_has_issued() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = embedded(&directory);
+    let now = SystemTime::now();
+    let mut issued = vec![authority.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap()];
+    let first_root = authority.trust().signer();
+    for (phase, roots) in
+        [(Phase::Distribute, 2), (Phase::Issue, 2), (Phase::Drop, 1), (Phase::Steady, 1)]
+    {
+        assert_eq!(authority.go_on(false, now).unwrap().phase, phase);
+        let trust = authority.trust();
+        assert_eq!(trust.bundle().len(), roots, "{phase:?}");
+        let again = embedded(&directory);
+        assert_eq!(*again.trust(), *trust, "{phase:?}");
+        let next = authority.issue(&cart(), &csr(|_| {}), HOUR, now).unwrap();
+        assert_eq!(next.root, trust.signer(), "{phase:?}");
+        assert_eq!(next.root == first_root, phase == Phase::Distribute);
+        issued.push(next);
+        for (i, issued) in issued.iter().enumerate() {
+            let good = judged(trust.bundle(), &issued.chain, now).is_ok();
+            let is_of_old = issued.root == first_root;
+            assert_eq!(good, roots == 2 || !is_of_old, "{phase:?}, certificate {i}");
+        }
+        let file = fs::read_to_string(authority.bundle_file()).unwrap();
+        assert_eq!(file, trust.pem(), "what other programs read is the same");
+    }
+    assert_ne!(authority.trust().signer(), first_root);
+    assert!(!directory.path().join("ca/root.key").exists(), "nobody needs the old key");
+    assert!(directory.path().join("ca/root-2.key").exists());
+}
+
+#[test]
+fn a_root_that_signs_nothing_yet_may_be_let_go_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = embedded(&directory);
+    let now = SystemTime::now();
+    let before = authority.trust();
+    assert!(authority.abandon(now).is_err(), "there is none");
+    authority.go_on(false, now).unwrap();
+    assert_eq!(authority.abandon(now).unwrap().phase, Phase::Steady);
+    assert_eq!(*authority.trust(), *before);
+    assert!(!directory.path().join("ca/root-2.key").exists());
+    for _ in [Phase::Distribute, Phase::Issue] {
+        authority.go_on(false, now).unwrap();
+    }
+    let error = authority.abandon(now).unwrap_err().to_string();
+    assert!(error.contains("signs already"), "{error}");
+}
+
+#[test]
+fn a_root_of_the_users_own_is_not_replaced_by_us() {
+    let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(embedded(&theirs));
+    let file = |name: &str| theirs.path().join("ca").join(name);
+    let (root, key) = (file("root.pem"), file("root.key"));
+    let authority =
+        Authority::of_files(TrustDomain::default(), ours.path(), &root, &key, None).unwrap();
+    let error = authority.go_on(false, SystemTime::now()).unwrap_err().to_string();
+    assert!(error.contains("--ca-bundle"), "{error}");
+}

