@@ -183,15 +183,14 @@ impl Roster {
             if waits {
                 behind.push(Laggard::new(&stream.name, true, None));
             }
-            if stream.asks {
-                here.insert(&stream.name);
-            }
+            here.insert(&stream.name);
         }
         for (name, node) in &state.nodes {
             let until = UNIX_EPOCH + Duration::from_secs(node.held.until_unix_seconds);
             let connected = here.contains(name);
             let waits = match goal {
-                // Those that are here were looked at above.
+                // Those that are here were looked at above; whoever asks us not whom to believe has
+                // that from elsewhere.
                 Goal::Believe(version) => !connected && node.believes.as_deref() != Some(version),
                 Goal::Show(root) => node.held.root != root,
             };
@@ -365,6 +364,10 @@ mod tests {
         assert_eq!(roster.behind(Goal::Believe("2"), false, now), [], "it asked for nothing");
         seat.took(true, Some("2"), Some("old"));
         assert_eq!(names(&roster.behind(Goal::Show("new"), false, now)), ["envoy"]);
+        given(&roster, "files", "new", now + HOUR);
+        let seat_of_files = roster.sit("files", "shop/cart");
+        seat_of_files.took(false, None, None);
+        assert_eq!(roster.behind(Goal::Believe("2"), false, now), [], "it believes by its files");
         seat.took(true, Some("2"), Some("new"));
         assert_eq!(roster.behind(Goal::Show("new"), false, now), []);
     }

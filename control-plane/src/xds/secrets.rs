@@ -24,7 +24,8 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct NodeSecrets {
-    membership: Membership,
+    membership: Arc<Membership>,
+    node_id: Arc<str>,
     /// Who the node is. `None`: it did not say.
     service: Option<ServiceName>,
     /// The token that it came in with, until a certificate was given for it.
@@ -61,7 +62,7 @@ enum NoIdentity {
 
 impl NodeSecrets {
     pub fn of(
-        membership: &Membership,
+        membership: &Arc<Membership>,
         node_id: &str,
         service: Option<ServiceName>,
         member: Option<&Member>,
@@ -72,7 +73,8 @@ impl NodeSecrets {
         Self {
             seat: membership.roster.sit(node_id, &name),
             token: member.and_then(|member| member.token.clone()),
-            membership: membership.clone(),
+            membership: Arc::clone(membership),
+            node_id: node_id.into(),
             service,
             trust,
             authorities,
@@ -157,11 +159,11 @@ impl NodeSecrets {
 
     async fn make(&mut self) -> Result<(), NoIdentity> {
         let service = self.service.clone().ok_or(NoIdentity::NoService)?;
-        let (membership, token) = (self.membership.clone(), self.token.clone());
-        let now = SystemTime::now();
-        let ttl = membership.ttl;
+        let (membership, token) = (Arc::clone(&self.membership), self.token.clone());
+        let (ttl, node) = (membership.ttl, Arc::clone(&self.node_id));
         // Disk and keys.
-        let made = tokio::task::spawn_blocking(move || make(&membership, &service, token, now));
+        let work = move || make(&membership, &node, &service, token, SystemTime::now());
+        let made = tokio::task::spawn_blocking(work);
         self.identity = Some(made.await??);
         self.token = None;
         self.membership.metrics.issued();
@@ -172,6 +174,7 @@ impl NodeSecrets {
 
 fn make(
     membership: &Membership,
+    node: &str,
     service: &ServiceName,
     token: Option<String>,
     now: SystemTime,
@@ -186,7 +189,12 @@ fn make(
         let redeemed = redeemed.map_err(|error| NoIdentity::Token(error.to_string()))?;
         redeemed.map_err(|unfit| NoIdentity::Token(unfit.to_string()))?;
     }
+    let (root, until) = (issued.root.clone(), issued.not_after);
+    membership
+        .roster
+        .given(node, service.to_string(), root, until, now)
+        .map_err(IssueError::Authority)?;
     let key = Zeroizing::new(key.serialize_pem());
-    tracing::info!(%id, "a node was given an identity");
+    tracing::info!(%id, node, "a node was given an identity");
     Ok(Shown { secret: secret::identity(&issued.pem(), &key), root: issued.root })
 }

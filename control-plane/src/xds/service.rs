@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::CONTENT_TYPE;
@@ -34,7 +35,7 @@ impl AdsService {
 
     /// The same, which gives secrets as well.
     pub(super) fn issuing(self, membership: Option<Membership>) -> Self {
-        Self { ads: Ads { membership, ..self.ads } }
+        Self { ads: Ads { membership: membership.map(Arc::new), ..self.ads } }
     }
 
     fn answer(&self, request: Request<Body>) -> Response<Body> {

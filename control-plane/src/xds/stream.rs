@@ -50,7 +50,7 @@ pub(super) struct Ads {
     pub metrics: StreamMetrics,
     pub settings: Arc<Settings>,
     /// `None`: this control plane is no authority.
-    pub membership: Option<Membership>,
+    pub membership: Option<Arc<Membership>>,
 }
 
 /// The responses of a stream, until it ends.
