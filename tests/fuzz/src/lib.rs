@@ -20,6 +20,8 @@ mod input;
 mod resources;
 mod routes;
 mod session;
+mod spiffe_id;
+mod svid;
 
 use segue_sidecar_core::http1::fuzz as http1;
 use segue_sidecar_core::http2::fuzz as http2;
@@ -51,6 +53,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "resources", check: resources::check },
     Target { name: "session_delta", check: session::check_delta },
     Target { name: "session_sotw", check: session::check_state_of_the_world },
+    // Who others say they are.
+    Target { name: "spiffe_id", check: spiffe_id::check },
+    Target { name: "svid", check: svid::check },
     // What people write and keep.
     Target { name: "config", check: config::check },
     Target { name: "backup", check: backup::check },
