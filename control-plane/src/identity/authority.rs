@@ -212,7 +212,7 @@ impl Authority {
         }
     }
 
-    /// Makes `next` what is so: first on disk, then here.
+    /// Makes `next` what is so: first on disk, then here. Where the disk fails it stays as it was.
     fn turn(
         &self,
         signing: &mut Signing,
@@ -231,13 +231,19 @@ impl Authority {
             bundle.extend(read_certificates(&Roots::files(&self.directory, beside).0)?);
         }
         TrustBundle::new(self.domain.clone(), bundle.clone())?;
-        if next.signs == before.signs {
-            next.save(&self.directory)?;
-        } else {
+        let mut signers = None;
+        if next.signs != before.signs {
             let root = Signer::read(&certificate, &key)?;
-            let intermediate = new_intermediate(&self.domain, &self.directory, &root, now)?;
-            next.save(&self.directory)?;
-            (signing.root, signing.intermediate) = (root, Arc::new(intermediate));
+            let below = new_intermediate(&self.domain, &self.directory, &root, now)?;
+            signers = Some((root, Arc::new(below)));
+        }
+        let signer = signers.as_ref().map_or(&signing.intermediate, |(_, below)| below);
+        let trust = Arc::new(Trust::new(bundle, signer.top()));
+        // A crash between the two comes back to the step before, which writes its bundle anew.
+        self.write_bundle(&trust)?;
+        next.save(&self.directory)?;
+        if let Some((root, below)) = signers {
+            (signing.root, signing.intermediate) = (root, below);
         }
         // A root that nobody believes any more is of use to nobody.
         if let Some(gone) = before.beside.filter(|it| next.beside.is_none() && *it != next.signs) {
@@ -249,8 +255,6 @@ impl Authority {
             }
         }
         signing.roots = Some(next.clone());
-        let trust = Arc::new(Trust::new(bundle, signing.intermediate.top()));
-        self.write_bundle(&trust)?;
         self.trust.send_replace(trust);
         Ok(next)
     }

@@ -218,3 +218,23 @@ fn a_root_of_the_users_own_is_not_replaced_by_us() {
     let error = authority.go_on(false, SystemTime::now()).unwrap_err().to_string();
     assert!(error.contains("--ca-bundle"), "{error}");
 }
+
+/// A step that could not be told is not taken: nobody would believe what the next one signs.
+#[test]
+fn a_disk_that_fails_keeps_the_step_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = embedded(&directory);
+    let now = SystemTime::now();
+    let before = authority.trust();
+    let file = authority.bundle_file();
+    fs::remove_file(&file).unwrap();
+    // Nothing can be put in the place of a directory.
+    fs::create_dir(&file).unwrap();
+    let error = authority.go_on(false, now).unwrap_err().to_string();
+    assert!(error.contains("bundle.pem"), "{error}");
+    assert_eq!(authority.roots().unwrap().phase, Phase::Steady);
+    assert_eq!(*authority.trust(), *before);
+    fs::remove_dir(&file).unwrap();
+    assert_eq!(authority.go_on(false, now).unwrap().phase, Phase::Distribute);
+    assert_eq!(authority.trust().bundle().len(), 2);
+}
